@@ -1,0 +1,165 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package image holds the contracts between the copier and the formats of
+// image files; the formats themselves are the packages below it.
+//
+// Writing is a matter of arithmetic: once the set of blocks to store is known,
+// a [Layout] says what every byte of the file is. The copier walks its pieces
+// in ascending order, or several of them at once, and makes each one the same
+// way:
+//
+//	for p := range layout.Pieces() {
+//		buf := make([]byte, p.Len)
+//		layout.Fill(p, buf)
+//		for s := range layout.Segments(p) {
+//			// read s.Count blocks from block s.Blkno on into buf[s.At:]
+//		}
+//		// write buf at p.Off
+//	}
+//
+// Reading is a [Reader]: whatever the format, offsets are those of the volume.
+// A format that knows which blocks it holds is also [Stored].
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+)
+
+var (
+	// ErrFormat says that a file is not of the format that was tried. The
+	// next format may fit.
+	ErrFormat = errors.New("not an image of this format")
+
+	// ErrAbsent says that a block of the volume is not in the image.
+	ErrAbsent = errors.New("not in the image")
+)
+
+// PieceSize is the number of bytes of an image file that are made, hashed and
+// written together. It is a multiple of every block size.
+const PieceSize = 1 << 20
+
+// A Layout says what every byte of an image file is, before the first one is
+// written. It does not change: all methods may be called concurrently.
+type Layout interface {
+	// Size returns the length of the image in bytes, without anything that
+	// follows the image proper.
+	Size() int64
+
+	// Pieces yields the pieces of the file in ascending order. What no piece
+	// covers is zero.
+	Pieces() iter.Seq[Piece]
+
+	// Segments yields the stored blocks of a piece in ascending order. A
+	// block never lies in two pieces.
+	Segments(p Piece) iter.Seq[Segment]
+
+	// Fill writes into buf, which has the length of the piece and is zero,
+	// what the format itself puts there. It leaves the segments alone.
+	Fill(p Piece, buf []byte)
+}
+
+// Piece is a range of bytes of an image file. It starts at a multiple of
+// [PieceSize] and is that long, or ends with the file.
+type Piece struct {
+	Off int64 // offset in the file, bytes
+	Len int   // bytes
+}
+
+// Segment is a run of blocks of the volume that stand one after the other in a
+// piece.
+type Segment struct {
+	At    int    // offset in the piece, bytes
+	Blkno uint64 // number of the first block in the volume
+	Count int    // blocks
+}
+
+// Reader is a volume that has been opened, whatever holds its bytes. ReadAt
+// takes offsets of the volume; it fails with [ErrAbsent] where the format
+// knows that a block is missing.
+type Reader interface {
+	io.ReaderAt
+
+	// Size returns the length of the volume, or of the device that it lies
+	// on, in bytes.
+	Size() int64
+
+	// Format returns the kind of file that is read.
+	Format() Format
+
+	// Close releases what the reader holds.
+	Close() error
+}
+
+// Stored is what a [Reader] can tell besides if its format knows which blocks
+// of the volume it holds.
+type Stored interface {
+	// BlockSize returns the size of a block in bytes.
+	BlockSize() int
+
+	// Blocks returns the size of the volume in blocks.
+	Blocks() uint64
+
+	// Has reports whether a block is in the image. An error says that the
+	// image could not be read there.
+	Has(blkno uint64) (bool, error)
+
+	// Runs yields the longest runs of stored blocks in ascending order. An
+	// error comes last.
+	Runs() iter.Seq2[Run, error]
+}
+
+// Run is the blocks from Start on to Start+Len-1.
+type Run struct {
+	Start uint64 // number of the first block
+	Len   uint64 // blocks
+}
+
+// Format is the kind of file that holds a volume.
+type Format uint8
+
+// The formats. A raw image is read like a device, and nothing in it tells it
+// from one.
+const (
+	FormatRaw    Format = iota // a device or a raw image
+	FormatPacked               // a packed image
+)
+
+// String returns the format in a word.
+func (f Format) String() string {
+	switch f {
+	case FormatRaw:
+		return "raw"
+	case FormatPacked:
+		return "packed"
+	}
+	return fmt.Sprintf("format %d", uint8(f))
+}
+
+// Redaction says what was taken out of the stored blocks of an image. Its
+// values are stored in packed images.
+type Redaction uint8
+
+// The degrees of redaction.
+const (
+	RedactionExact   Redaction = 0   // nothing: the blocks are those of the volume
+	RedactionDefault Redaction = 1   // the contents of files
+	RedactionPrivate Redaction = 2   // contents, names and attribute values
+	RedactionUnknown Redaction = 255 // not recorded, or not readable
+)
+
+// String returns the degree in a word.
+func (r Redaction) String() string {
+	switch r {
+	case RedactionExact:
+		return "exact"
+	case RedactionDefault:
+		return "default"
+	case RedactionPrivate:
+		return "private"
+	}
+	return "unknown"
+}
