@@ -1,0 +1,141 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package packed
+
+import (
+	"fmt"
+	"iter"
+
+	"o2image/blockset"
+	"o2image/image"
+	"o2image/ocfs2"
+)
+
+var _ image.Layout = (*Layout)(nil)
+
+// Layout is an [image.Layout] of a packed image.
+type Layout struct {
+	set    *blockset.Set
+	header Header
+	record Record
+}
+
+// LayoutOptions says what the header of an image holds besides what follows
+// from the volume.
+type LayoutOptions struct {
+	Timestamp uint32 // when the image is made, seconds since 1970
+	Redaction image.Redaction
+	KeyID     [16]byte // which key private names are made with
+}
+
+// NewLayout returns the layout of a packed image of a volume of geometry g with
+// the blocks of set. It fails if the volume has no room for a superblock, or
+// if a block of the set lies behind its end.
+func NewLayout(set *blockset.Set, g ocfs2.Geometry, opts LayoutOptions) (*Layout, error) {
+	if g.Blocks() <= ocfs2.SuperBlockBlkno {
+		return nil, fmt.Errorf("lay out an image: a volume of %d blocks has no superblock", g.Blocks())
+	}
+	if last, ok := set.Max(); ok && last >= g.Blocks() {
+		return nil, fmt.Errorf("lay out an image: block %d lies behind the end of a volume of %d blocks", last, g.Blocks())
+	}
+	l := &Layout{
+		set: set,
+		header: Header{
+			Timestamp: opts.Timestamp,
+			Version:   Version,
+			Blocks:    g.Blocks(),
+			BlockSize: g.BlockSize(),
+			Stored:    set.Count(),
+		},
+	}
+	for _, blkno := range l.header.backups() {
+		at := Absent
+		if set.Has(blkno) {
+			at = 1 + set.Rank(blkno)
+		}
+		l.header.Superblocks = append(l.header.Superblocks, at)
+	}
+	l.record = Record{Redaction: opts.Redaction, KeyID: opts.KeyID, Trailer: l.header.size()}
+	return l, nil
+}
+
+// Size returns the length of the image proper in bytes. A trailer starts there.
+func (l *Layout) Size() int64 { return l.header.size() }
+
+// Record returns the record in the header block of the image.
+func (l *Layout) Record() Record { return l.record }
+
+// Pieces yields all pieces: nothing in a packed image can be left out.
+func (l *Layout) Pieces() iter.Seq[image.Piece] {
+	return func(yield func(image.Piece) bool) {
+		size := l.Size()
+		for off := int64(0); off < size; off += image.PieceSize {
+			if !yield(image.Piece{Off: off, Len: int(min(image.PieceSize, size-off))}) {
+				return
+			}
+		}
+	}
+}
+
+// Segments yields the stored blocks of a piece.
+func (l *Layout) Segments(p image.Piece) iter.Seq[image.Segment] {
+	return func(yield func(image.Segment) bool) {
+		bs := int64(l.header.BlockSize)
+		from := max(p.Off, bs)
+		end := min(p.Off+int64(p.Len), l.header.bitmapOff())
+		if from >= end {
+			return
+		}
+		at := int(from - p.Off)
+		left := uint64((end - from) / bs)
+		first, _ := l.set.Select(uint64(from/bs) - 1)
+		for blkno, n := range l.set.SpansFrom(first) {
+			n = min(n, left)
+			if !yield(image.Segment{At: at, Blkno: blkno, Count: int(n)}) {
+				return
+			}
+			at += int(n) * int(bs)
+			left -= n
+			if left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// Fill writes the header and the record, or the part of the bitmap that falls
+// in the piece.
+func (l *Layout) Fill(p image.Piece, buf []byte) {
+	if p.Off == 0 {
+		l.header.Encode(buf)
+		l.record.encode(buf[recordOff:])
+	}
+	from := max(p.Off, l.header.bitmapOff())
+	end := p.Off + int64(p.Len)
+	if from >= end {
+		return
+	}
+	bitmap := buf[from-p.Off:]
+	firstBlkno := uint64(from-l.header.bitmapOff()) * 8
+	endBlkno := firstBlkno + uint64(len(bitmap))*8
+	for blkno, n := range l.set.SpansFrom(firstBlkno) {
+		if blkno >= endBlkno {
+			return
+		}
+		setBits(bitmap, int(blkno-firstBlkno), int(min(n, endBlkno-blkno)))
+	}
+}
+
+// setBits sets n bits of a bitmap from bit i on.
+func setBits(bitmap []byte, i, n int) {
+	for ; n > 0 && i%8 != 0; i, n = i+1, n-1 {
+		bitmap[i/8] |= 1 << (i % 8)
+	}
+	for ; n >= 8; i, n = i+8, n-8 {
+		bitmap[i/8] = 0xFF
+	}
+	if n > 0 {
+		bitmap[i/8] |= 1<<n - 1
+	}
+}

@@ -1,0 +1,165 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package packed_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"math/bits"
+
+	"o2image/blockset"
+	"o2image/image"
+	"o2image/image/packed"
+	"o2image/ocfs2"
+)
+
+var le = binary.LittleEndian
+
+// tester is what *testing.T, B, F and *rapid.T have in common, as far as it is
+// used here.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// volume is a volume in memory that has nothing but a superblock in block 2,
+// and bytes that tell where they stand in all others.
+type volume struct {
+	ocfs2.Geometry
+	data []byte
+}
+
+func newVolume(tb tester, blockSize, clusterSize int, clusters uint32) *volume {
+	tb.Helper()
+	v := &volume{Geometry: ocfs2.Geometry{
+		BlockBits:   uint8(bits.Len(uint(blockSize)) - 1),
+		ClusterBits: uint8(bits.Len(uint(clusterSize)) - 1),
+		Clusters:    clusters,
+	}}
+	v.data = make([]byte, v.Bytes())
+	for i := 0; i < len(v.data); i += 16 {
+		le.PutUint64(v.data[i:], uint64(i)*0x9E3779B97F4A7C15+1)
+	}
+	copy(v.data[2*blockSize:], superBlock(v.Geometry, 2))
+	return v
+}
+
+// superBlock returns a block with the fields of a superblock that the format
+// text (struct ocfs2_dinode and struct ocfs2_super_block) asks of one.
+func superBlock(g ocfs2.Geometry, blkno uint64) []byte {
+	b := make([]byte, g.BlockSize())
+	copy(b, "OCFSV2")
+	le.PutUint32(b[0x08:], 0x12345678)                 // i_generation
+	le.PutUint32(b[0x14:], g.Clusters)                 // i_clusters
+	le.PutUint32(b[0x2C:], 0x31)                       // i_flags
+	le.PutUint64(b[0x50:], blkno)                      // i_blkno
+	le.PutUint32(b[0x60:], 0x12345678)                 // i_fs_generation
+	le.PutUint16(b[0xC2:], 90)                         // s_minor_rev_level
+	le.PutUint64(b[0xC0+0x28:], 5)                     // s_root_blkno
+	le.PutUint64(b[0xC0+0x30:], 6)                     // s_system_dir_blkno
+	le.PutUint32(b[0xC0+0x38:], uint32(g.BlockBits))   // s_blocksize_bits
+	le.PutUint32(b[0xC0+0x3C:], uint32(g.ClusterBits)) // s_clustersize_bits
+	le.PutUint16(b[0xC0+0x40:], 1)                     // s_max_slots
+	return b
+}
+
+func (v *volume) block(n uint64) []byte {
+	bs := uint64(v.BlockSize())
+	return v.data[n*bs : (n+1)*bs]
+}
+
+// setOf returns the set of the blocks of runs, each a start and a length.
+func setOf(runs ...[2]uint64) *blockset.Set {
+	b := blockset.NewBuilder()
+	for _, r := range runs {
+		b.Add(r[0], r[1], 0)
+	}
+	return b.Seal()
+}
+
+// build writes the image proper of a layout as the package comment of image
+// tells a copier to.
+func build(tb tester, v *volume, l image.Layout) []byte {
+	tb.Helper()
+	file := make([]byte, l.Size())
+	bs := v.BlockSize()
+	next := int64(0)
+	for p := range l.Pieces() {
+		if p.Off < next || p.Off%image.PieceSize != 0 || p.Len > image.PieceSize || p.Off+int64(p.Len) > l.Size() {
+			tb.Fatalf("piece %+v behind byte %d of %d", p, next, l.Size())
+		}
+		next = p.Off + int64(p.Len)
+		buf := make([]byte, p.Len)
+		l.Fill(p, buf)
+		at := 0
+		for s := range l.Segments(p) {
+			if s.At < at || s.Count <= 0 || s.At+s.Count*bs > p.Len {
+				tb.Fatalf("segment %+v of piece %+v behind byte %d", s, p, at)
+			}
+			at = s.At + s.Count*bs
+			for i := s.At; i < at; i++ {
+				if buf[i] != 0 {
+					tb.Fatalf("Fill wrote at byte %d of piece %+v, where a block belongs", i, p)
+				}
+			}
+			copy(buf[s.At:at], v.data[s.Blkno*uint64(bs):])
+		}
+		copy(file[p.Off:], buf)
+	}
+	return file
+}
+
+// pack returns the image proper with the blocks of set.
+func pack(tb tester, v *volume, set *blockset.Set, opts packed.LayoutOptions) ([]byte, *packed.Layout) {
+	tb.Helper()
+	l, err := packed.NewLayout(set, v.Geometry, opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return build(tb, v, l), l
+}
+
+// leaves hashes the pieces of an image.
+func leaves(file []byte) [][sha256.Size]byte {
+	var list [][sha256.Size]byte
+	for len(file) > 0 {
+		n := min(len(file), image.PieceSize)
+		list = append(list, sha256.Sum256(file[:n]))
+		file = file[n:]
+	}
+	return list
+}
+
+func open(tb tester, file []byte) *packed.Reader {
+	tb.Helper()
+	r, err := packed.Open(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// runsOf returns what Runs yields.
+func runsOf(tb tester, r image.Stored) []image.Run {
+	tb.Helper()
+	var runs []image.Run
+	for run, err := range r.Runs() {
+		if err != nil {
+			tb.Fatal(err)
+		}
+		runs = append(runs, run)
+	}
+	return runs
+}
+
+// spans returns the runs of a set.
+func spans(set *blockset.Set) []image.Run {
+	var runs []image.Run
+	for start, n := range set.Spans() {
+		runs = append(runs, image.Run{Start: start, Len: n})
+	}
+	return runs
+}
