@@ -1,0 +1,92 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ocfs2
+
+import "hash/crc32"
+
+// Offsets of ocfs2_extended_slot, from its start, and sizes of both formats.
+const (
+	esValid          = 0x00
+	esNodeNum        = 0x04
+	extendedSlotSize = 8
+	oldSlotSize      = 2
+)
+
+// SlotMapEntry says which node mounts the volume in a slot.
+type SlotMapEntry struct {
+	Slot int    // 0 and up
+	Used bool   // a node has the slot
+	Node uint32 // number of the node, if used (es_node_num)
+}
+
+// DecodeSlotMap decodes the start of the file slot_map: an entry for each of so
+// many slots, fewer where b ends before. The extended format is that of volumes
+// with IncompatExtendedSlotMap.
+func DecodeSlotMap(b []byte, extended bool, slots int) []SlotMapEntry {
+	size := oldSlotSize
+	if extended {
+		size = extendedSlotSize
+	}
+	slots = min(slots, recordsIn(b, 0, size))
+	entries := make([]SlotMapEntry, 0, max(0, slots))
+	for i := range slots {
+		r := record(b, 0, size, i)
+		e := SlotMapEntry{Slot: i}
+		if extended {
+			e.Used = u8(r, esValid) != 0
+			e.Node = u32(r, esNodeNum)
+		} else {
+			e.Node = uint32(u16(r, 0))
+			e.Used = e.Node != InvalidSlot
+		}
+		if !e.Used {
+			e.Node = 0
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// Offsets of o2hb_disk_heartbeat_block.
+const (
+	hbSeq        = 0x00
+	hbNode       = 0x08
+	hbCksum      = 0x0C
+	hbGeneration = 0x10
+	hbDeadMS     = 0x18
+	hbSize       = 0x20
+)
+
+// HeartbeatNodes is the number of units in a heartbeat region that belong to
+// nodes; unit n is sector n of the file heartbeat and belongs to node n.
+const HeartbeatNodes = 255
+
+// Heartbeat is an o2hb_disk_heartbeat_block: one node's unit of the region.
+// The zero value is that of a node that never beat.
+type Heartbeat struct {
+	Seq        uint64 // hb_seq, counts beats
+	Node       uint8  // hb_node
+	Checksum   uint32 // hb_cksum
+	Generation uint64 // hb_generation, of the region's use by the node
+	DeadMS     uint32 // hb_dead_ms, milliseconds until others take the node for dead
+}
+
+// DecodeHeartbeat decodes a unit, the start of a sector; valid reports whether
+// its checksum is right.
+func DecodeHeartbeat(b []byte) (beat Heartbeat, valid bool) {
+	beat = Heartbeat{
+		Seq:        u64(b, hbSeq),
+		Node:       u8(b, hbNode),
+		Checksum:   u32(b, hbCksum),
+		Generation: u64(b, hbGeneration),
+		DeadMS:     u32(b, hbDeadMS),
+	}
+	var unit [hbSize]byte
+	if copy(unit[:], b) < hbSize {
+		return beat, false
+	}
+	clear(unit[hbCksum : hbCksum+4])
+	// The kernel starts at 0 and does not invert, crc32 inverts before and after.
+	return beat, ^crc32.Update(^uint32(0), crc32.IEEETable, unit[:]) == beat.Checksum
+}
