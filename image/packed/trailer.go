@@ -152,7 +152,7 @@ func ReadTrailer(r io.ReaderAt, size int64) (*Trailer, error) {
 		return nil, fmt.Errorf("image trailer: check sum of the footer is 0x%08x, computed 0x%08x", got, want)
 	}
 	if v := le.Uint16(footer[offFooterVersion:]); v != trailerVersion {
-		return nil, fmt.Errorf("image trailer: version %d is newer than this program understands (%d)", v, trailerVersion)
+		return nil, fmt.Errorf("image trailer: version %d, this program understands %d", v, trailerVersion)
 	}
 	if n := le.Uint64(footer[offFooterPieceSize:]); n != image.PieceSize {
 		return nil, fmt.Errorf("image trailer: pieces of %d bytes, want %d", n, image.PieceSize)

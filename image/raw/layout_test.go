@@ -26,6 +26,15 @@ func setOf(runs ...[2]uint64) *blockset.Set {
 	return b.Seal()
 }
 
+// spans returns the runs of a set, whatever their tags.
+func spans(set *blockset.Set) [][2]uint64 {
+	var list [][2]uint64
+	for start, n := range set.Spans() {
+		list = append(list, [2]uint64{start, n})
+	}
+	return list
+}
+
 func TestPieces(t *testing.T) {
 	g := ocfs2.Geometry{BlockBits: 12, ClusterBits: 14, Clusters: 10*64 + 5} // 10 MiB and 20 blocks
 	tests := []struct {
@@ -135,21 +144,7 @@ func TestEveryBlockOnce(t *testing.T) {
 		if count != set.Count() {
 			t.Fatalf("%d blocks, want %d", count, set.Count())
 		}
-		want := slices.Collect(func(yield func([2]uint64) bool) {
-			for start, n := range set.Spans() {
-				if !yield([2]uint64{start, n}) {
-					return
-				}
-			}
-		})
-		got := slices.Collect(func(yield func([2]uint64) bool) {
-			for start, n := range seen.Seal().Spans() {
-				if !yield([2]uint64{start, n}) {
-					return
-				}
-			}
-		})
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(spans(set), spans(seen.Seal())); diff != "" {
 			t.Fatalf("blocks (-want +got):\n%s", diff)
 		}
 	})
