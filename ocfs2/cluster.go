@@ -59,7 +59,7 @@ const (
 )
 
 // HeartbeatNodes is the number of units in a heartbeat region that belong to
-// nodes; unit n is sector n of the file heartbeat and belongs to node n.
+// nodes: unit n belongs to node n.
 const HeartbeatNodes = 255
 
 // Heartbeat is an o2hb_disk_heartbeat_block: one node's unit of the region.
@@ -72,8 +72,13 @@ type Heartbeat struct {
 	DeadMS     uint32 // hb_dead_ms, milliseconds until others take the node for dead
 }
 
-// DecodeHeartbeat decodes a unit, the start of a sector; valid reports whether
-// its checksum is right.
+// HeartbeatUnit is the bytes of a unit of the region on devices with sectors
+// of 512 bytes. The checksum covers the whole unit.
+const HeartbeatUnit = 512
+
+// DecodeHeartbeat decodes b, one whole unit; valid reports whether its checksum
+// is right. It is a CRC-32 of the unit with hb_cksum zero that starts at 0 and
+// is not inverted, so a unit of zeros is valid.
 func DecodeHeartbeat(b []byte) (beat Heartbeat, valid bool) {
 	beat = Heartbeat{
 		Seq:        u64(b, hbSeq),
@@ -82,11 +87,12 @@ func DecodeHeartbeat(b []byte) (beat Heartbeat, valid bool) {
 		Generation: u64(b, hbGeneration),
 		DeadMS:     u32(b, hbDeadMS),
 	}
-	var unit [hbSize]byte
-	if copy(unit[:], b) < hbSize {
+	if len(b) < hbSize {
 		return beat, false
 	}
-	clear(unit[hbCksum : hbCksum+4])
-	// The kernel starts at 0 and does not invert, crc32 inverts before and after.
-	return beat, ^crc32.Update(^uint32(0), crc32.IEEETable, unit[:]) == beat.Checksum
+	crc := ^uint32(0) // package crc32 inverts before and after
+	crc = crc32.Update(crc, crc32.IEEETable, b[:hbCksum])
+	crc = crc32.Update(crc, crc32.IEEETable, zeroCheck[:4])
+	crc = crc32.Update(crc, crc32.IEEETable, b[hbCksum+4:])
+	return beat, ^crc == beat.Checksum
 }

@@ -70,23 +70,26 @@ func Hamming(b []byte, check int) uint16 {
 	var all, high, before uint64
 	for w := range len(b)/wordBytes + 2 {
 		var data uint64
-		if w != skip {
+		switch {
+		case w == skip:
+		case w < len(b)/wordBytes:
+			data = le.Uint64(b[w*wordBytes:])
+		default:
 			data = dataWord(b, w)
 		}
 		var positions uint64
 		if w == 0 {
 			positions = data&0x1<<3 | data&0xE<<4 | data&0x7F0<<5 | data&0x3FFF800<<6 | data&0x1FFFFFFFC000000<<7
 		} else {
-			shift := bits.Len(uint(w)) + 7 //nolint:gosec // not negative; k+2, with k the log2 of 64w
+			shift := uint(bits.Len(uint(w))) + 7 //nolint:gosec // not negative; k+2, where k is the log2 of 64w
 			positions = before>>(wordBits-shift) | data<<shift
 			if w&(w-1) == 0 {
 				positions &^= 1 // a power of two is no code position
 			}
 		}
 		all ^= positions
-		if bits.OnesCount64(positions)&1 != 0 {
-			high ^= uint64(w) //nolint:gosec // not negative
-		}
+		odd := uint64(bits.OnesCount64(positions) & 1) //nolint:gosec // 0 or 1
+		high ^= odd * uint64(w)                        //nolint:gosec // not negative
 		before = data
 	}
 	return uint16(high*wordBits | foldPositions(all)) //nolint:gosec // the doc comment bounds b

@@ -160,8 +160,8 @@ func (js JournalSuper) Faults(sb *SuperBlock, blocks uint64) []Fault {
 	if js.First == 0 || js.First >= js.MaxLen {
 		f.add("s_first", decimal(uint64(js.First)), "a block of the log")
 	}
-	if js.Start != 0 && (js.Start < js.First || js.Start >= js.MaxLen) {
-		f.add("s_start", decimal(uint64(js.Start)), "0 or a block of the log")
+	if js.Start != 0 && js.Start >= js.MaxLen { // mkfs writes 1, even where the log begins at 2
+		f.add("s_start", decimal(uint64(js.Start)), "less than "+decimal(uint64(js.MaxLen)))
 	}
 	if js.Incompat&^(JournalIncompatRevoke|JournalIncompat64Bit) != 0 {
 		f.add("s_feature_incompat", inHex(uint64(js.Incompat)), "known bits only")
