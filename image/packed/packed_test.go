@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"io"
 	"math/bits"
 
 	"o2image/blockset"
@@ -25,13 +26,15 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
-// volume is a volume in memory that has nothing but a superblock in block 2,
-// and bytes that tell where they stand in all others.
+// volume is a volume and its geometry.
 type volume struct {
 	ocfs2.Geometry
-	data []byte
+	io.ReaderAt
+	data []byte // all bytes, for a volume in memory
 }
 
+// newVolume returns a volume in memory that has nothing but a superblock in
+// block 2, and bytes that tell where they stand in all others.
 func newVolume(tb tester, blockSize, clusterSize int, clusters uint32) *volume {
 	tb.Helper()
 	v := &volume{Geometry: ocfs2.Geometry{
@@ -44,6 +47,7 @@ func newVolume(tb tester, blockSize, clusterSize int, clusters uint32) *volume {
 		le.PutUint64(v.data[i:], uint64(i)*0x9E3779B97F4A7C15+1)
 	}
 	copy(v.data[2*blockSize:], superBlock(v.Geometry, 2))
+	v.ReaderAt = bytes.NewReader(v.data)
 	return v
 }
 
@@ -66,9 +70,14 @@ func superBlock(g ocfs2.Geometry, blkno uint64) []byte {
 	return b
 }
 
-func (v *volume) block(n uint64) []byte {
-	bs := uint64(v.BlockSize())
-	return v.data[n*bs : (n+1)*bs]
+// blocks returns the bytes of n blocks.
+func (v *volume) blocks(tb tester, start, n uint64) []byte {
+	tb.Helper()
+	b := make([]byte, n<<v.BlockBits)
+	if _, err := v.ReadAt(b, int64(start)<<v.BlockBits); err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // setOf returns the set of the blocks of runs, each a start and a length.
@@ -105,7 +114,9 @@ func build(tb tester, v *volume, l image.Layout) []byte {
 					tb.Fatalf("Fill wrote at byte %d of piece %+v, where a block belongs", i, p)
 				}
 			}
-			copy(buf[s.At:at], v.data[s.Blkno*uint64(bs):])
+			if _, err := v.ReadAt(buf[s.At:at], int64(s.Blkno)*int64(bs)); err != nil {
+				tb.Fatal(err)
+			}
 		}
 		copy(file[p.Off:], buf)
 	}
