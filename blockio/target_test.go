@@ -1,0 +1,144 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package blockio_test
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"o2image/blockio"
+)
+
+func openTarget(t *testing.T, name string, opts blockio.TargetOptions) *blockio.Target {
+	t.Helper()
+	target, err := blockio.OpenTarget(name, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { target.Close() })
+	return target
+}
+
+// writeTarget writes a marker at an offset and reads it back, from the target
+// and from the file.
+func writeTarget(t *testing.T, target *blockio.Target, off int64) {
+	t.Helper()
+	mark := []byte("marker")
+	if n, err := target.WriteAt(mark, off); n != len(mark) || err != nil {
+		t.Fatalf("WriteAt = %d, %v", n, err)
+	}
+	if err := target.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(mark))
+	if _, err := target.ReadAt(got, off); err != nil || !bytes.Equal(got, mark) {
+		t.Errorf("ReadAt gives %q, %v", got, err)
+	}
+	if _, err := open(t, target.Name()).ReadAt(got, off); err != nil || !bytes.Equal(got, mark) {
+		t.Errorf("the file has %q, %v", got, err)
+	}
+}
+
+func TestTargetFile(t *testing.T) {
+	t.Parallel()
+	old := random(10_000)
+	name := write(t, filepath.Join(t.TempDir(), "f"), old)
+	target := openTarget(t, name, blockio.TargetOptions{Size: 5000})
+	if target.IsBlock() || target.Name() != name || target.Size() != 10_000 {
+		t.Errorf("block %v, name %s, size %d", target.IsBlock(), target.Name(), target.Size())
+	}
+	if err := target.Extend(9000); err != nil || target.Size() != 10_000 {
+		t.Errorf("made shorter: %d bytes, %v", target.Size(), err)
+	}
+	if err := target.Extend(20_000); err != nil || target.Size() != 20_000 {
+		t.Errorf("made longer: %d bytes, %v", target.Size(), err)
+	}
+	writeTarget(t, target, 15_000)
+	want := append(old, make([]byte, 10_000)...)
+	copy(want[15_000:], "marker")
+	if !bytes.Equal(read(t, name), want) {
+		t.Errorf("the file has other bytes")
+	}
+}
+
+func TestTargetCreated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	real := filepath.Join(dir, "real")
+	dangling := link(t, os.Symlink, real)
+	target := openTarget(t, dangling, blockio.TargetOptions{Size: 1 << 30})
+	info, err := os.Lstat(real)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() != 1<<30 || target.Size() != 1<<30 || info.Mode() != 0o600 || info.Sys().(*syscall.Stat_t).Blocks > 16 {
+		t.Errorf("created with %d bytes, mode %v, %d blocks", info.Size(), info.Mode(), info.Sys().(*syscall.Stat_t).Blocks)
+	}
+}
+
+func TestTargetDevice(t *testing.T) {
+	t.Parallel()
+	file := ext4(t)
+	dev := loop(t, file)
+	t.Run("free", func(t *testing.T) {
+		target := openTarget(t, dev, blockio.TargetOptions{})
+		if !target.IsBlock() || target.Size() != 16<<20 {
+			t.Errorf("block %v, size %d", target.IsBlock(), target.Size())
+		}
+		writeTarget(t, target, 12345)
+		wantPathError(t, target.Extend(16<<20+1), syscall.ENOSPC, dev)
+		_, err := blockio.OpenTarget(dev, blockio.TargetOptions{})
+		wantPathError(t, err, syscall.EBUSY, dev)
+	})
+	t.Run("mounted", func(t *testing.T) {
+		dev := loop(t, ext4(t))
+		mount(t, dev)
+		_, err := blockio.OpenTarget(dev, blockio.TargetOptions{})
+		wantPathError(t, err, syscall.EBUSY, dev)
+		openTarget(t, dev, blockio.TargetOptions{Shared: true})
+	})
+}
+
+func TestTargetRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	loopLink := filepath.Join(dir, "a")
+	if err := os.Symlink("a", loopLink); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := filepath.Join(tmpfs(t, "1m"), "long")
+	for _, test := range []struct {
+		name, file string
+		size       int64
+		want       error
+	}{
+		{"directory", dir, 1, blockio.ErrFileType},
+		{"character device", "/dev/null", 1, blockio.ErrFileType},
+		{"pipe", pipe, 1, blockio.ErrFileType},
+		{"mistyped device", "/dev/o2image-no-such", 1, fs.ErrNotExist},
+		{"link to a mistyped device", link(t, os.Symlink, "/dev/o2image-no-such"), 1, fs.ErrNotExist},
+		{"no such directory", filepath.Join(dir, "no", "such"), 1, fs.ErrNotExist},
+		{"links in a circle", loopLink, 1, syscall.ELOOP},
+		{"no such length", long, -1, syscall.EINVAL},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := blockio.OpenTarget(test.file, blockio.TargetOptions{Size: test.size})
+			wantPathError(t, err, test.want, test.file)
+		})
+	}
+	if _, err := os.Lstat(long); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+	if _, err := os.Lstat("/dev/o2image-no-such"); !os.IsNotExist(err) {
+		t.Errorf("created under /dev: %v", err)
+	}
+}
