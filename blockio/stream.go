@@ -1,0 +1,140 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package blockio
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stream writes in sequence to a file that somebody else has opened: standard
+// output, a pipe, a device.
+type Stream struct {
+	f        *os.File
+	conn     syscall.RawConn
+	regular  bool
+	append   bool
+	seekable bool
+	skipped  bool // what was written last is a hole
+}
+
+// NewStream returns a stream to f, from its present offset on. The caller closes f.
+func NewStream(f *os.File) (*Stream, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{f: f, conn: conn, regular: info.Mode().IsRegular()}
+	var flags int
+	if cerr := conn.Control(func(fd uintptr) { flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0) }); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	s.append = flags&unix.O_APPEND != 0
+	if s.regular || isBlock(info.Mode()) {
+		_, err := f.Seek(0, io.SeekCurrent)
+		s.seekable = err == nil
+	}
+	return s, nil
+}
+
+// Write writes all of p, or returns an error. On a descriptor that does not
+// block it waits until the reader has made room.
+func (s *Stream) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		s.skipped = false
+	}
+	done := 0
+	for {
+		n, err := s.f.Write(p[done:])
+		done += n
+		if !errors.Is(err, unix.EAGAIN) {
+			return done, err
+		}
+		if err := s.wait(); err != nil {
+			return done, err
+		}
+	}
+}
+
+// zeros is what [Stream.Skip] writes where there can be no hole.
+var zeros [64 << 10]byte
+
+// Skip writes n zero bytes. At the end of a regular file, unless it is open for
+// appending, they are a hole.
+func (s *Stream) Skip(n int64) error {
+	if s.regular && s.seekable && !s.append {
+		pos, err := s.f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		info, err := s.f.Stat()
+		if err != nil {
+			return err
+		}
+		if pos >= info.Size() {
+			s.skipped = s.skipped || n > 0
+			_, err := s.f.Seek(n, io.SeekCurrent)
+			return err
+		}
+	}
+	for n > 0 {
+		done, err := s.Write(zeros[:min(n, int64(len(zeros)))])
+		if err != nil {
+			return err
+		}
+		n -= int64(done)
+	}
+	return nil
+}
+
+// Flush gives the file its length if what was written last is a hole.
+func (s *Stream) Flush() error {
+	if !s.skipped {
+		return nil
+	}
+	pos, err := s.f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	return s.f.Truncate(pos)
+}
+
+// wait returns when a write would not find the pipe full.
+func (s *Stream) wait() error {
+	var err error
+	cerr := s.conn.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		for {
+			if _, err = unix.Poll(fds, -1); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	return errors.Join(cerr, os.NewSyscallError("poll", err))
+}
+
+// Append reports whether everything is written to the end of the file, whatever
+// the offset (O_APPEND).
+func (s *Stream) Append() bool { return s.append }
+
+// Seekable reports whether this is a regular file or block device, which has
+// an offset.
+func (s *Stream) Seekable() bool { return s.seekable }
+
+// Name returns the name of the file.
+func (s *Stream) Name() string { return s.f.Name() }
+
+// ID returns what [SameFile] compares.
+func (s *Stream) ID() (FileID, error) { return identify(s.f) }
