@@ -314,9 +314,9 @@ func heap[T any](build func() T) (kept T, bytes int64) {
 // TestMemory is not parallel: it looks at the heap of the whole process.
 func TestMemory(t *testing.T) {
 	const runs = 1_000_000
-	// Scattered over a huge range and in no order, and every run three times.
+	// Scattered over a huge range and in no order, and every run twice.
 	fill := func(b *blockset.Builder) {
-		for range 3 {
+		for range 2 {
 			for i := range uint64(runs) {
 				b.Add((i*7919%runs)<<30, 5, uint8(i%3))
 			}
