@@ -99,16 +99,22 @@ func (s *Stream) Skip(n int64) error {
 	return nil
 }
 
-// Flush gives the file its length if what was written last is a hole.
+// Flush gives the file its length if what was written last is a hole, and puts
+// what was written on stable storage, which a pipe does not have.
 func (s *Stream) Flush() error {
-	if !s.skipped {
+	if s.skipped {
+		pos, err := s.f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		if err := s.f.Truncate(pos); err != nil {
+			return err
+		}
+	}
+	if !s.seekable {
 		return nil
 	}
-	pos, err := s.f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return err
-	}
-	return s.f.Truncate(pos)
+	return s.f.Sync()
 }
 
 // wait returns when a write would not find the pipe full.
