@@ -9,10 +9,10 @@
 // in ascending order, or several of them at once, and makes each one the same
 // way:
 //
-//	for p := range layout.Pieces() {
+//	for p, err := range layout.Pieces() {
 //		buf := make([]byte, p.Len)
 //		layout.Fill(p, buf)
-//		for s := range layout.Segments(p) {
+//		for _, s := range p.Segments {
 //			// read s.Count blocks from block s.Blkno on into buf[s.At:]
 //		}
 //		// write buf at p.Off
@@ -50,12 +50,9 @@ type Layout interface {
 	Size() int64
 
 	// Pieces yields the pieces of the file in ascending order. What no piece
-	// covers is zero.
-	Pieces() iter.Seq[Piece]
-
-	// Segments yields the stored blocks of a piece in ascending order. A
-	// block never lies in two pieces.
-	Segments(p Piece) iter.Seq[Segment]
+	// covers is zero. An error, which comes last, says that the set of blocks
+	// could not be read.
+	Pieces() iter.Seq2[Piece, error]
 
 	// Fill writes into buf, which has the length of the piece and is zero,
 	// what the format itself puts there. It leaves the segments alone.
@@ -67,6 +64,10 @@ type Layout interface {
 type Piece struct {
 	Off int64 // offset in the file, bytes
 	Len int   // bytes
+
+	// Segments are the stored blocks in the piece, ascending. A block never
+	// lies in two pieces.
+	Segments []Segment
 }
 
 // Segment is a run of blocks of the volume that stand one after the other in a

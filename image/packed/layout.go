@@ -67,37 +67,30 @@ func (l *Layout) Size() int64 { return l.header.size() }
 func (l *Layout) Record() Record { return l.record }
 
 // Pieces yields all pieces: nothing in a packed image can be left out.
-func (l *Layout) Pieces() iter.Seq[image.Piece] {
-	return func(yield func(image.Piece) bool) {
-		size := l.Size()
+func (l *Layout) Pieces() iter.Seq2[image.Piece, error] {
+	return func(yield func(image.Piece, error) bool) {
+		next, stop := iter.Pull2(l.set.Spans())
+		defer stop()
+		var (
+			size   = l.Size()
+			bs     = int64(l.header.BlockSize)
+			blkno  uint64 // next stored block
+			left   uint64 // blocks that follow it without a gap, itself included
+			blocks = l.header.bitmapOff()
+		)
 		for off := int64(0); off < size; off += image.PieceSize {
-			if !yield(image.Piece{Off: off, Len: int(min(image.PieceSize, size-off))}) {
-				return
+			p := image.Piece{Off: off, Len: int(min(image.PieceSize, size-off))}
+			for at, end := max(off, bs), min(off+int64(p.Len), blocks); at < end; {
+				if left == 0 {
+					blkno, left, _ = next()
+				}
+				n := min(left, uint64((end-at)/bs))
+				p.Segments = append(p.Segments, image.Segment{At: int(at - off), Blkno: blkno, Count: int(n)})
+				at += int64(n) * bs
+				blkno += n
+				left -= n
 			}
-		}
-	}
-}
-
-// Segments yields the stored blocks of a piece.
-func (l *Layout) Segments(p image.Piece) iter.Seq[image.Segment] {
-	return func(yield func(image.Segment) bool) {
-		bs := int64(l.header.BlockSize)
-		from := max(p.Off, bs)
-		end := min(p.Off+int64(p.Len), l.header.bitmapOff())
-		if from >= end {
-			return
-		}
-		at := int(from - p.Off)
-		left := uint64((end - from) / bs)
-		first, _ := l.set.Select(uint64(from/bs) - 1)
-		for blkno, n := range l.set.SpansFrom(first) {
-			n = min(n, left)
-			if !yield(image.Segment{At: at, Blkno: blkno, Count: int(n)}) {
-				return
-			}
-			at += int(n) * int(bs)
-			left -= n
-			if left == 0 {
+			if !yield(p, nil) {
 				return
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +37,7 @@ func openVolume(tb tester, r io.ReaderAt, blockSize int) *volume {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &volume{Geometry: sb.Geometry, ReaderAt: r}
+	return &volume{sb.Geometry, r}
 }
 
 // TestVectors images two volumes that were filled by the kernel, of which the
@@ -88,7 +89,15 @@ func TestVectors(t *testing.T) {
 				t.Errorf("runs (-want +got):\n%s", diff)
 			}
 			// 1.8.7 ends a raw image behind the last stored block.
-			file = build(t, v, raw.NewLayout(set, v.Geometry))
+			file = build(t, v, raw.NewLayout(v.Geometry, func() iter.Seq2[image.Run, error] {
+				return func(yield func(image.Run, error) bool) {
+					for start, n := range set.Spans() {
+						if !yield(image.Run{Start: start, Len: n}, nil) {
+							return
+						}
+					}
+				}
+			}))
 			if got := fmt.Sprintf("%x", sha256.Sum256(file[:tt.rawSize])); got != tt.raw {
 				t.Errorf("raw image has hash %s, want %s", got, tt.raw)
 			}
@@ -179,7 +188,7 @@ func TestUpstream(t *testing.T) {
 			b := blockset.NewBuilder()
 			for _, run := range runsOf(t, r) {
 				b.Add(run.Start, run.Len, 0)
-				image := volume{v.Geometry, r, nil}
+				image := volume{v.Geometry, r}
 				if !bytes.Equal(image.blocks(t, run.Start, run.Len), v.blocks(t, run.Start, run.Len)) {
 					t.Errorf("blocks of %+v are not those of the volume", run)
 				}
@@ -213,7 +222,7 @@ func TestUpstream(t *testing.T) {
 
 			restoredName := filepath.Join(dir, "restored")
 			run(t, "y\n", "o2image", "-I", restoredName, ourName)
-			restored := volume{v.Geometry, openFile(t, restoredName), nil}
+			restored := volume{v.Geometry, openFile(t, restoredName)}
 			for start, n := range set.Spans() {
 				if !bytes.Equal(restored.blocks(t, start, n), v.blocks(t, start, n)) {
 					t.Errorf("restored by 1.8.7, blocks %d to %d are not those of the volume", start, start+n-1)

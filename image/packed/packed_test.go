@@ -30,25 +30,41 @@ type tester interface {
 type volume struct {
 	ocfs2.Geometry
 	io.ReaderAt
-	data []byte // all bytes, for a volume in memory
 }
 
-// newVolume returns a volume in memory that has nothing but a superblock in
-// block 2, and bytes that tell where they stand in all others.
+// newVolume returns a volume that has nothing but a superblock in block 2, and
+// bytes that tell where they stand in all others.
 func newVolume(tb tester, blockSize, clusterSize int, clusters uint32) *volume {
 	tb.Helper()
-	v := &volume{Geometry: ocfs2.Geometry{
+	g := ocfs2.Geometry{
 		BlockBits:   uint8(bits.Len(uint(blockSize)) - 1),
 		ClusterBits: uint8(bits.Len(uint(clusterSize)) - 1),
 		Clusters:    clusters,
-	}}
-	v.data = make([]byte, v.Bytes())
-	for i := 0; i < len(v.data); i += 16 {
-		le.PutUint64(v.data[i:], uint64(i)*0x9E3779B97F4A7C15+1)
 	}
-	copy(v.data[2*blockSize:], superBlock(v.Geometry, 2))
-	v.ReaderAt = bytes.NewReader(v.data)
-	return v
+	return &volume{g, content{size: int64(g.Bytes()), super: superBlock(g, 2)}}
+}
+
+// content is the bytes of such a volume.
+type content struct {
+	size  int64
+	super []byte
+}
+
+func (c content) ReadAt(p []byte, off int64) (int, error) {
+	n := int(max(0, min(int64(len(p)), c.size-off)))
+	for i := range n {
+		at := uint64(off) + uint64(i)
+		p[i] = byte((at / 8 * 0x9E3779B97F4A7C15) >> (8 * (at % 8)))
+	}
+	if at := 2*int64(len(c.super)) - off; at >= 0 && at < int64(n) {
+		copy(p[at:n], c.super)
+	} else if at < 0 && -at < int64(len(c.super)) {
+		copy(p[:n], c.super[-at:])
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // superBlock returns a block with the fields of a superblock that the format
@@ -96,7 +112,10 @@ func build(tb tester, v *volume, l image.Layout) []byte {
 	file := make([]byte, l.Size())
 	bs := v.BlockSize()
 	next := int64(0)
-	for p := range l.Pieces() {
+	for p, err := range l.Pieces() {
+		if err != nil {
+			tb.Fatal(err)
+		}
 		if p.Off < next || p.Off%image.PieceSize != 0 || p.Len > image.PieceSize || p.Off+int64(p.Len) > l.Size() {
 			tb.Fatalf("piece %+v behind byte %d of %d", p, next, l.Size())
 		}
@@ -104,7 +123,7 @@ func build(tb tester, v *volume, l image.Layout) []byte {
 		buf := make([]byte, p.Len)
 		l.Fill(p, buf)
 		at := 0
-		for s := range l.Segments(p) {
+		for _, s := range p.Segments {
 			if s.At < at || s.Count <= 0 || s.At+s.Count*bs > p.Len {
 				tb.Fatalf("segment %+v of piece %+v behind byte %d", s, p, at)
 			}

@@ -74,8 +74,8 @@ func TestReadAt(t *testing.T) {
 	file, _ := pack(t, v, setOf([2]uint64{0, 9}, [2]uint64{20, 20}, [2]uint64{90, 10}), packed.LayoutOptions{})
 	r := open(t, file)
 	size := v.Bytes()
-	if r.Size() != int64(size) || r.BlockSize() != 1024 || r.Blocks() != 100 || r.Format() != image.FormatPacked {
-		t.Errorf("size %d, block size %d, blocks %d, format %v", r.Size(), r.BlockSize(), r.Blocks(), r.Format())
+	if r.ImageSize() != int64(len(file)) || r.Size() != int64(size) || r.BlockSize() != 1024 || r.Blocks() != 100 || r.Format() != image.FormatPacked {
+		t.Errorf("image size %d, size %d, block size %d, blocks %d, format %v", r.ImageSize(), r.Size(), r.BlockSize(), r.Blocks(), r.Format())
 	}
 	tests := []struct {
 		name   string
@@ -118,8 +118,9 @@ func TestReadAt(t *testing.T) {
 			case !errors.Is(err, tt.err):
 				t.Errorf("got error %v, want %v", err, tt.err)
 			}
-			if n > 0 && !bytes.Equal(got[:n], v.data[tt.off:][:n]) {
-				t.Errorf("other bytes than the volume has")
+			want := make([]byte, n)
+			if _, err := v.ReadAt(want, tt.off); n > 0 && (err != nil || !bytes.Equal(got[:n], want)) {
+				t.Errorf("other bytes than the volume has, %v", err)
 			}
 			if !bytes.Equal(got[n:], make([]byte, tt.len-n)) {
 				t.Errorf("bytes written behind those that were read")
@@ -157,7 +158,7 @@ func TestReadAtIsOneRead(t *testing.T) {
 	if want := 3 + 1; c.reads != want {
 		t.Errorf("%d reads, want %d", c.reads, want)
 	}
-	if !bytes.Equal(got, v.data) {
+	if !bytes.Equal(got, v.blocks(t, 0, v.Blocks())) {
 		t.Error("other bytes than the volume has")
 	}
 }
@@ -183,7 +184,7 @@ func TestConcurrentReads(t *testing.T) {
 			got := make([]byte, 512)
 			for range 3000 {
 				n, _ := set.Select(rnd.Uint64N(set.Count()))
-				if _, err := r.ReadAt(got, int64(n)*512); err != nil || !bytes.Equal(got, v.data[n*512:][:512]) {
+				if _, err := r.ReadAt(got, int64(n)*512); err != nil || !bytes.Equal(got, v.blocks(t, n, 1)) {
 					t.Errorf("block %d: %v, or other bytes than the volume has", n, err)
 					return
 				}
@@ -231,7 +232,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"empty", nil, true, ""},
 		{"a header and no more", file[:120], true, ""},
-		{"a volume", v.data, true, ""},
+		{"a volume", v.blocks(t, 0, 3), true, ""},
 		{"version 2", change(file, 0x18, 2), false, "image version 2 is newer"},
 		{"block size 0", change(file, 0x28, u64(0)...), false, "block size is 0"},
 		{"block count 1", change(file, 0x20, u64(1)...), false, "volume of 1 blocks"},
@@ -389,9 +390,6 @@ func TestFillHuge(t *testing.T) {
 	bitmapAt := int64(1+set.Count()) * 512
 	off := (bitmapAt + middle/8) / image.PieceSize * image.PieceSize
 	p := image.Piece{Off: off, Len: image.PieceSize}
-	for range l.Segments(p) {
-		t.Error("blocks in the middle of the bitmap")
-	}
 	buf := make([]byte, p.Len)
 	l.Fill(p, buf)
 	first := uint64(off-bitmapAt) * 8
@@ -441,6 +439,78 @@ func TestOpenReadErrors(t *testing.T) {
 				t.Errorf("got error %v, want %q", err, tt.text)
 			}
 		})
+	}
+}
+
+// broken fails every read once it is set.
+type broken struct {
+	*bytes.Reader
+	set bool
+}
+
+func (b *broken) ReadAt(p []byte, off int64) (int, error) {
+	if b.set {
+		return 0, errDisk
+	}
+	return b.Reader.ReadAt(p, off)
+}
+
+// TestReadErrors has a disk fail after the image was opened.
+func TestReadErrors(t *testing.T) {
+	v := newVolume(t, 512, 4096, 3*32768/8)
+	file, _ := pack(t, v, setOf([2]uint64{0, 3}, [2]uint64{32760, 32776}), packed.LayoutOptions{})
+	b := &broken{Reader: bytes.NewReader(file)}
+	r, err := packed.Open(b, int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.set = true
+	buf := make([]byte, 512)
+	if _, err := r.ReadAt(buf, 512); !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "read block 1 from the image") {
+		t.Errorf("block: got error %v", err)
+	}
+	if _, err := r.ReadAt(buf, 40000*512); !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "read page 1 of the image bitmap") {
+		t.Errorf("page of the bitmap: got error %v", err)
+	}
+	if _, err := r.ReadAt(make([]byte, 1<<20), 32767*512); !errors.Is(err, errDisk) {
+		t.Errorf("second page of the bitmap: got error %v", err)
+	}
+	if _, err := r.Has(40000); !errors.Is(err, errDisk) {
+		t.Errorf("Has: got error %v", err)
+	}
+	if has, err := r.Has(70000); has || err != nil {
+		t.Errorf("Has where the bitmap is empty: got %v, %v", has, err)
+	}
+	if _, err := r.Trailer(); !errors.Is(err, errDisk) {
+		t.Errorf("Trailer: got error %v", err)
+	}
+	last := error(nil)
+	for _, err := range r.Runs() {
+		last = err
+	}
+	if !errors.Is(last, errDisk) {
+		t.Errorf("Runs: got error %v", last)
+	}
+}
+
+// TestRunsStops breaks off the listing of runs at each of them.
+func TestRunsStops(t *testing.T) {
+	want := []image.Run{{Start: 0, Len: 3}, {Start: 9, Len: 1}, {Start: 32760, Len: 16}}
+	file, _ := pack(t, newVolume(t, 512, 4096, 2*32768/8), setOf([2]uint64{0, 3}, [2]uint64{9, 1}, [2]uint64{32760, 16}), packed.LayoutOptions{})
+	r := open(t, file)
+	for n := range len(want) {
+		var got []image.Run
+		for run, err := range r.Runs() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, run); len(got) > n {
+				break
+			}
+		}
+		if diff := cmp.Diff(want[:n+1], got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	}
 }
 

@@ -12,7 +12,6 @@ package raw
 import (
 	"iter"
 
-	"o2image/blockset"
 	"o2image/image"
 	"o2image/ocfs2"
 )
@@ -22,59 +21,54 @@ var _ image.Layout = (*Layout)(nil)
 // Layout is an [image.Layout] without anything but blocks. It leaves out the
 // pieces that hold none.
 type Layout struct {
-	set       *blockset.Set
+	runs      func() iter.Seq2[image.Run, error]
 	blockSize uint64 // bytes
 	blocks    uint64 // size of the volume
 	size      uint64 // of the volume and of the image, bytes
 }
 
-// NewLayout returns the layout of a raw image with the blocks of set, of a
-// volume of geometry g. Blocks behind the end of the volume are left out.
-func NewLayout(set *blockset.Set, g ocfs2.Geometry) *Layout {
-	return &Layout{set: set, blockSize: uint64(g.BlockSize()), blocks: g.Blocks(), size: g.Bytes()}
+// NewLayout returns the layout of a raw image of a volume of geometry g. The
+// blocks are those that runs yields, ascending and apart; what lies behind the
+// end of the volume is left out.
+func NewLayout(g ocfs2.Geometry, runs func() iter.Seq2[image.Run, error]) *Layout {
+	return &Layout{runs: runs, blockSize: uint64(g.BlockSize()), blocks: g.Blocks(), size: g.Bytes()}
 }
 
 // Size returns the length of the volume in bytes: clusters x cluster size.
 func (l *Layout) Size() int64 { return int64(l.size) }
 
 // Pieces yields the pieces that hold stored blocks.
-func (l *Layout) Pieces() iter.Seq[image.Piece] {
-	return func(yield func(image.Piece) bool) {
-		next := uint64(0) // offset from which on no piece has been yielded
-		for start, n := range l.set.Spans() {
-			if start >= l.blocks {
+func (l *Layout) Pieces() iter.Seq2[image.Piece, error] {
+	return func(yield func(image.Piece, error) bool) {
+		var p image.Piece // the one that is being filled, if it has segments
+		flush := func() bool { return len(p.Segments) == 0 || yield(p, nil) }
+		perPiece := image.PieceSize / l.blockSize
+		for run, err := range l.runs() {
+			if err != nil {
+				yield(image.Piece{}, err)
 				return
 			}
-			off := max(next, start*l.blockSize/image.PieceSize*image.PieceSize)
-			end := min(start+n, l.blocks) * l.blockSize
-			for ; off < end; off += image.PieceSize {
-				if !yield(image.Piece{Off: int64(off), Len: int(min(image.PieceSize, l.size-off))}) {
-					return
+			if run.Start >= l.blocks {
+				break
+			}
+			for blkno, left := run.Start, min(run.Len, l.blocks-run.Start); left > 0; {
+				index := blkno / perPiece
+				off := int64(index * image.PieceSize)
+				if len(p.Segments) == 0 || off != p.Off {
+					if !flush() {
+						return
+					}
+					p = image.Piece{Off: off, Len: int(min(image.PieceSize, l.size-uint64(off)))}
 				}
-			}
-			next = off
-		}
-	}
-}
-
-// Segments yields the stored blocks of a piece.
-func (l *Layout) Segments(p image.Piece) iter.Seq[image.Segment] {
-	return func(yield func(image.Segment) bool) {
-		first := uint64(p.Off) / l.blockSize
-		end := first + uint64(p.Len)/l.blockSize
-		for start, n := range l.set.SpansFrom(first) {
-			if start >= end {
-				return
-			}
-			s := image.Segment{
-				At:    int((start - first) * l.blockSize),
-				Blkno: start,
-				Count: int(min(n, end-start)),
-			}
-			if !yield(s) {
-				return
+				n := min(left, (index+1)*perPiece-blkno)
+				p.Segments = append(p.Segments, image.Segment{
+					At: int((blkno - index*perPiece) * l.blockSize), Blkno: blkno, Count: int(n),
+				})
+				blkno += n
+				left -= n
 			}
 		}
+		flush()
 	}
 }
 

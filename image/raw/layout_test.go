@@ -4,6 +4,8 @@
 package raw_test
 
 import (
+	"errors"
+	"iter"
 	"slices"
 	"testing"
 
@@ -24,6 +26,40 @@ func setOf(runs ...[2]uint64) *blockset.Set {
 		b.Add(r[0], r[1], uint8(r[0]%2))
 	}
 	return b.Seal()
+}
+
+// runsOf gives the blocks of a set in the form that a layout takes.
+func runsOf(set *blockset.Set) func() iter.Seq2[image.Run, error] {
+	return func() iter.Seq2[image.Run, error] {
+		return func(yield func(image.Run, error) bool) {
+			for start, n := range set.Spans() {
+				if !yield(image.Run{Start: start, Len: n}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pieces returns all pieces of a layout.
+func pieces(t interface{ Fatal(args ...any) }, l image.Layout) []image.Piece {
+	var list []image.Piece
+	for p, err := range l.Pieces() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// places returns pieces without their segments.
+func places(list []image.Piece) []image.Piece {
+	var bare []image.Piece
+	for _, p := range list {
+		bare = append(bare, image.Piece{Off: p.Off, Len: p.Len})
+	}
+	return bare
 }
 
 // spans returns the runs of a set, whatever their tags.
@@ -57,11 +93,11 @@ func TestPieces(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := raw.NewLayout(tt.set, g)
+			l := raw.NewLayout(g, runsOf(tt.set))
 			if want := int64((10*64 + 5) * 16384); l.Size() != want {
 				t.Errorf("%d bytes, want %d", l.Size(), want)
 			}
-			if diff := cmp.Diff(tt.want, slices.Collect(l.Pieces())); diff != "" {
+			if diff := cmp.Diff(tt.want, places(pieces(t, l))); diff != "" {
 				t.Errorf("pieces (-want +got):\n%s", diff)
 			}
 		})
@@ -70,23 +106,38 @@ func TestPieces(t *testing.T) {
 
 func TestSegments(t *testing.T) {
 	g := ocfs2.Geometry{BlockBits: 9, ClusterBits: 12, Clusters: 256 + 1} // 1 MiB and 8 blocks
-	l := raw.NewLayout(setOf([2]uint64{0, 3}, [2]uint64{3, 2}, [2]uint64{2040, 10}, [2]uint64{2055, 100}), g)
-	tests := []struct {
-		p    image.Piece
-		want []image.Segment
-	}{
-		{image.Piece{Off: 0, Len: mib}, []image.Segment{{At: 0, Blkno: 0, Count: 5}, {At: 2040 * 512, Blkno: 2040, Count: 8}}},
-		{image.Piece{Off: mib, Len: 4096}, []image.Segment{{At: 0, Blkno: 2048, Count: 2}, {At: 7 * 512, Blkno: 2055, Count: 1}}},
+	l := raw.NewLayout(g, runsOf(setOf([2]uint64{0, 3}, [2]uint64{3, 2}, [2]uint64{2040, 10}, [2]uint64{2055, 100})))
+	want := []image.Piece{
+		{Off: 0, Len: mib, Segments: []image.Segment{{At: 0, Blkno: 0, Count: 5}, {At: 2040 * 512, Blkno: 2040, Count: 8}}},
+		{Off: mib, Len: 4096, Segments: []image.Segment{{At: 0, Blkno: 2048, Count: 2}, {At: 7 * 512, Blkno: 2055, Count: 1}}},
 	}
-	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, slices.Collect(l.Segments(tt.p))); diff != "" {
-			t.Errorf("segments of %+v (-want +got):\n%s", tt.p, diff)
+	if diff := cmp.Diff(want, pieces(t, l)); diff != "" {
+		t.Errorf("pieces (-want +got):\n%s", diff)
+	}
+	for _, p := range want {
+		buf := make([]byte, p.Len)
+		l.Fill(p, buf)
+		if diff := cmp.Diff(make([]byte, p.Len), buf); diff != "" {
+			t.Errorf("Fill wrote to %+v:\n%s", p, diff)
 		}
-		buf := make([]byte, tt.p.Len)
-		l.Fill(tt.p, buf)
-		if diff := cmp.Diff(make([]byte, tt.p.Len), buf); diff != "" {
-			t.Errorf("Fill wrote to %+v:\n%s", tt.p, diff)
+	}
+}
+
+// TestUnreadableRuns wants the error of the set, after the pieces before it.
+func TestUnreadableRuns(t *testing.T) {
+	broken := errors.New("broken")
+	l := raw.NewLayout(ocfs2.Geometry{BlockBits: 12, ClusterBits: 12, Clusters: 1000}, func() iter.Seq2[image.Run, error] {
+		return func(yield func(image.Run, error) bool) {
+			_ = yield(image.Run{Start: 2, Len: 1}, nil) && yield(image.Run{Start: 300, Len: 1}, nil) && yield(image.Run{}, broken)
 		}
+	})
+	var offs []int64
+	var last error
+	for p, err := range l.Pieces() {
+		offs, last = append(offs, p.Off), err
+	}
+	if !slices.Equal(offs, []int64{0, 0}) || !errors.Is(last, broken) {
+		t.Errorf("pieces at %v, then %v", offs, last)
 	}
 }
 
@@ -94,14 +145,13 @@ func TestSegments(t *testing.T) {
 // not looked at one by one.
 func TestHuge(t *testing.T) {
 	const blocks = (1<<32 - 1) * 2048
-	l := raw.NewLayout(setOf([2]uint64{2, 1}, [2]uint64{blocks - 1, 1}), ocfs2.Geometry{BlockBits: 9, ClusterBits: 20, Clusters: 1<<32 - 1})
-	want := []image.Piece{{Off: 0, Len: mib}, {Off: (1<<32 - 2) * mib, Len: mib}}
-	if diff := cmp.Diff(want, slices.Collect(l.Pieces())); diff != "" {
-		t.Errorf("pieces (-want +got):\n%s", diff)
+	l := raw.NewLayout(ocfs2.Geometry{BlockBits: 9, ClusterBits: 20, Clusters: 1<<32 - 1}, runsOf(setOf([2]uint64{2, 1}, [2]uint64{blocks - 1, 1})))
+	want := []image.Piece{
+		{Off: 0, Len: mib, Segments: []image.Segment{{At: 2 * 512, Blkno: 2, Count: 1}}},
+		{Off: (1<<32 - 2) * mib, Len: mib, Segments: []image.Segment{{At: mib - 512, Blkno: blocks - 1, Count: 1}}},
 	}
-	last := []image.Segment{{At: mib - 512, Blkno: blocks - 1, Count: 1}}
-	if diff := cmp.Diff(last, slices.Collect(l.Segments(want[1]))); diff != "" {
-		t.Errorf("segments (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, pieces(t, l)); diff != "" {
+		t.Errorf("pieces (-want +got):\n%s", diff)
 	}
 }
 
@@ -120,20 +170,19 @@ func TestEveryBlockOnce(t *testing.T) {
 			b.Add(start, rapid.Uint64Range(1, min(5000, g.Blocks()-start)).Draw(t, "length"), uint8(start%3))
 		}
 		set := b.Seal()
-		l := raw.NewLayout(set, g)
+		l := raw.NewLayout(g, runsOf(set))
 		seen := blockset.NewBuilder()
 		count := uint64(0)
 		next := int64(0)
-		for p := range l.Pieces() {
+		for _, p := range pieces(t, l) {
 			if p.Off < next || p.Off%mib != 0 || int64(p.Len) != min(mib, l.Size()-p.Off) {
 				t.Fatalf("piece %+v behind byte %d of %d", p, next, l.Size())
 			}
 			next = p.Off + int64(p.Len)
-			segments := slices.Collect(l.Segments(p))
-			if len(segments) == 0 {
+			if len(p.Segments) == 0 {
 				t.Fatalf("piece %+v without a block", p)
 			}
-			for _, s := range segments {
+			for _, s := range p.Segments {
 				if p.Off+int64(s.At) != int64(s.Blkno)<<g.BlockBits || s.At+s.Count<<g.BlockBits > p.Len {
 					t.Fatalf("segment %+v in piece %+v", s, p)
 				}
