@@ -1,0 +1,236 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+
+	"o2image/ocfs2"
+)
+
+// File is an inode with a path that leads to it.
+type File struct {
+	Path  string // from the root directory, "/" itself included
+	Inode ocfs2.Dinode
+}
+
+// Walk yields every file that the root directory leads to, directories before
+// what is in them, in the order of the disk. A file with several links appears
+// under each of its names; a directory is entered once.
+func (v *Volume) Walk(ctx context.Context) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		root, err := v.Inode(ctx, v.sb.Root)
+		if err != nil {
+			yield(File{Path: "/"}, fmt.Errorf("root directory: %w", err))
+			return
+		}
+		v.walkDir(ctx, File{Path: "/", Inode: root}, yield)
+	}
+}
+
+// WalkFrom is Walk for the tree under the file f.
+func (v *Volume) WalkFrom(ctx context.Context, f File) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) { v.walkDir(ctx, f, yield) }
+}
+
+// walkDir yields top and what lies under it. It keeps the directories still to
+// be entered on a stack of its own: a disk can nest them deeper than Go's.
+func (v *Volume) walkDir(ctx context.Context, top File, yield func(File, error) bool) {
+	var entered marks
+	stack := []File{top}
+	for len(stack) > 0 {
+		f := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if !yield(f, nil) {
+			return
+		}
+		if !f.Inode.IsDir() {
+			continue
+		}
+		if !entered.add(f.Inode.Blkno()) {
+			if !yield(f, corrupt(f.Inode.Blkno(), []ocfs2.Fault{{Struct: "directory", Field: f.Path, Got: "a second name", Want: "one name"}})) {
+				return
+			}
+			continue
+		}
+		first := len(stack)
+		for e, err := range v.ReadDir(ctx, f.Inode) {
+			child := File{Path: join(f.Path, e.Name)}
+			if err == nil {
+				if e.Ino == 0 || e.IsDot() {
+					continue
+				}
+				child.Inode, err = v.Inode(ctx, e.Ino)
+			}
+			if err != nil {
+				if !yield(child, err) {
+					return
+				}
+				continue
+			}
+			stack = append(stack, child)
+		}
+		for i, j := first, len(stack)-1; i < j; i, j = i+1, j-1 {
+			stack[i], stack[j] = stack[j], stack[i]
+		}
+	}
+}
+
+func join(dir string, name []byte) string {
+	return strings.TrimSuffix(dir, "/") + "/" + string(name)
+}
+
+// ReadDir yields the entries of directory d, unused ones (with inode 0) and "."
+// and ".." among them. An entry's name is valid until the next is yielded.
+func (v *Volume) ReadDir(ctx context.Context, d ocfs2.Dinode) iter.Seq2[ocfs2.DirEntry, error] {
+	return func(yield func(ocfs2.DirEntry, error) bool) {
+		ino := d.Blkno()
+		if d.Union() == ocfs2.UnionInlineData {
+			area := d.InlineData()
+			v.entries(area[:min(uint64(len(area)), d.Size())], ino, yield)
+			return
+		}
+		trailer := ocfs2.HasDirTrailer(d, v.sb)
+		for run, err := range v.contents(ctx, d) {
+			if err != nil {
+				if !yield(ocfs2.DirEntry{}, fmt.Errorf("directory %d: %w", ino, err)) {
+					return
+				}
+				continue
+			}
+			bs := v.sb.BlockSize()
+			for i := 0; i < len(run.data); i += bs {
+				blkno := run.blkno + uint64(i/bs)
+				if !v.entries(ocfs2.DirArea(run.data[i:][:bs], trailer), blkno, yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// entries yields the entries in one area of block blkno.
+func (v *Volume) entries(area []byte, blkno uint64, yield func(ocfs2.DirEntry, error) bool) bool {
+	for e, fault := range ocfs2.DirEntries(area) {
+		var err error
+		if fault != nil {
+			err = corrupt(blkno, []ocfs2.Fault{*fault})
+		}
+		if !yield(e, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// readChunk is how much of a file's contents is read at once, in bytes.
+const readChunk = 256 << 10
+
+// chunk is a piece of a file's contents: whole blocks, from block blkno on.
+type chunk struct {
+	blkno uint64
+	data  []byte
+}
+
+// contents yields the blocks of d up to its size in chunks of at most
+// readChunk bytes, which are valid until the next one. Holes are left out.
+func (v *Volume) contents(ctx context.Context, d ocfs2.Dinode) iter.Seq2[chunk, error] {
+	return func(yield func(chunk, error) bool) {
+		var buf []byte
+		end := (d.Size() + uint64(v.sb.BlockSize()) - 1) >> v.sb.BlockBits // blocks
+		if d.Size() > v.sb.Bytes() {
+			end = v.sb.Blocks()
+		}
+		for x, err := range v.Extents(ctx, d) {
+			if err != nil {
+				if !yield(chunk{}, err) {
+					return
+				}
+				continue
+			}
+			if x.Logical >= end {
+				return
+			}
+			n := min(x.Blocks, end-x.Logical)
+			for done, step := uint64(0), uint64(readChunk)>>v.sb.BlockBits; done < n; done += step {
+				if buf == nil {
+					buf = make([]byte, readChunk)
+				}
+				c := chunk{blkno: x.Blkno + done, data: buf[:min(step, n-done)<<v.sb.BlockBits]}
+				err := v.readBlocks(ctx, c.data, c.blkno)
+				if !yield(c, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Lookup returns the inode that path names, from the root directory on. It
+// does not follow symlinks. If there is no such file the error is
+// [fs.ErrNotExist].
+func (v *Volume) Lookup(ctx context.Context, path string) (ocfs2.Dinode, error) {
+	d, err := v.Inode(ctx, v.sb.Root)
+	if err != nil {
+		return ocfs2.Dinode{}, fmt.Errorf("root directory: %w", err)
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" || name == "." {
+			continue
+		}
+		if d, err = v.lookupIn(ctx, d, name); err != nil {
+			return ocfs2.Dinode{}, err
+		}
+	}
+	return d, nil
+}
+
+// lookupIn returns the inode that name has in directory dir.
+func (v *Volume) lookupIn(ctx context.Context, dir ocfs2.Dinode, name string) (ocfs2.Dinode, error) {
+	if !dir.IsDir() {
+		return ocfs2.Dinode{}, fmt.Errorf("%q: inode %d is not a directory: %w", name, dir.Blkno(), fs.ErrNotExist)
+	}
+	var damaged error
+	for e, err := range v.ReadDir(ctx, dir) {
+		if err != nil {
+			damaged = err
+		} else if e.Ino != 0 && string(e.Name) == name {
+			return v.Inode(ctx, e.Ino)
+		}
+	}
+	if damaged != nil {
+		return ocfs2.Dinode{}, fmt.Errorf("look for %q: %w", name, damaged)
+	}
+	return ocfs2.Dinode{}, fmt.Errorf("%q in directory %d: %w", name, dir.Blkno(), fs.ErrNotExist)
+}
+
+// maxTarget bounds the target of a symlink (PATH_MAX of Linux), in bytes.
+const maxTarget = 4096
+
+// Readlink returns the target of the symlink d.
+func (v *Volume) Readlink(ctx context.Context, d ocfs2.Dinode) (string, error) {
+	if !d.IsSymlink() {
+		return "", fmt.Errorf("inode %d is not a symlink: %w", d.Blkno(), fs.ErrInvalid)
+	}
+	if d.Union() == ocfs2.UnionFastSymlink {
+		return string(d.FastSymlink()), nil
+	}
+	if d.Size() > maxTarget {
+		return "", &ocfs2.BlockError{Block: d.Blkno(), Err: ocfs2.ErrCorrupt, Fault: ocfs2.Fault{
+			Struct: "ocfs2_dinode", Field: "i_size", Got: fmt.Sprint(d.Size()), Want: fmt.Sprintf("at most %d in a symlink", maxTarget),
+		}}
+	}
+	var target []byte
+	for c, err := range v.contents(ctx, d) {
+		if err != nil {
+			return "", fmt.Errorf("symlink %d: %w", d.Blkno(), err)
+		}
+		target = append(target, c.data...)
+	}
+	return string(target[:min(uint64(len(target)), d.Size())]), nil
+}

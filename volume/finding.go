@@ -1,0 +1,98 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"o2image/ocfs2"
+)
+
+// Severity says what a finding means for an image.
+type Severity uint8
+
+// The severities, from the worst down.
+const (
+	NotRead     Severity = iota // a block that leads to others could not be read
+	NotFollowed                 // a structure is damaged so that what it leads to is not known
+	Damaged                     // a contradiction; everything it could lead to was found all the same
+)
+
+var severityNames = []string{"not read", "not followed", "damaged"}
+
+func (s Severity) String() string { return severityNames[min(s, Damaged)] }
+
+// MarshalText gives the words for the severity.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText takes what MarshalText gives.
+func (s *Severity) UnmarshalText(text []byte) error {
+	i := slices.Index(severityNames, string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown severity %q", text)
+	}
+	*s = Severity(i)
+	return nil
+}
+
+// Finding is something that the walk found wrong with the volume.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Class    Class    `json:"class"`           // of the block or of what it would have led to
+	Block    uint64   `json:"block"`           // the block at fault
+	Inode    uint64   `json:"inode,omitempty"` // the inode whose structure led there, 0 if none
+	Text     string   `json:"text"`            // what was seen and what was expected
+}
+
+func (f Finding) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "block %d", f.Block)
+	if f.Inode != 0 && f.Inode != f.Block {
+		fmt.Fprintf(&b, " (inode %d)", f.Inode)
+	}
+	fmt.Fprintf(&b, ": %s: %s, %s", f.Class, f.Text, f.Severity)
+	return b.String()
+}
+
+// maxFindings bounds how many findings are kept; all are counted.
+const maxFindings = 10000
+
+// findings gathers what concurrent walkers find.
+type findings struct {
+	mu    sync.Mutex
+	list  []Finding
+	total int
+}
+
+func (f *findings) add(found Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.total++
+	if len(f.list) < maxFindings {
+		f.list = append(f.list, found)
+	}
+}
+
+// failed adds a finding for an error that stopped the walk below an inode.
+func (f *findings) failed(class Class, block, inode uint64, err error) {
+	found := Finding{Severity: NotRead, Class: class, Block: block, Inode: inode, Text: err.Error()}
+	if at, ok := errors.AsType[*ocfs2.BlockError](err); ok {
+		found.Severity, found.Block, found.Text = NotFollowed, at.Block, at.Fault.String()
+	}
+	f.add(found)
+}
+
+// sorted returns what was found, by block.
+func (f *findings) sorted() []Finding {
+	slices.SortFunc(f.list, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Class, b.Class),
+			cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Text, b.Text))
+	})
+	return f.list
+}
