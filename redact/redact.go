@@ -1,0 +1,94 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package redact takes file data out of metadata blocks: one block in, one
+// block out. Which blocks an image stores, and where, is decided elsewhere and
+// is the same whatever is redacted.
+//
+// A small file of a volume with the inline-data feature has its contents in its
+// inode's block, the only file data that stands inside metadata. [Redactor.Block]
+// zeroes them wherever an inode's block stands: live, deleted, or as a copy in
+// a journal. [Redactor.Keep] is the other direction: when a redacted block is
+// written back, the contents that the target still has survive.
+//
+// A block's metadata ECC is computed anew only if it was right before, so that
+// a block that was damaged stays recognisably damaged.
+package redact
+
+import (
+	"bytes"
+
+	"o2image/ocfs2"
+)
+
+// Redactor redacts the blocks of one volume. It may be used concurrently.
+type Redactor struct {
+	ecc bool // the volume's blocks carry check values
+}
+
+// New returns a redactor for the volume with the superblock sb.
+func New(sb *ocfs2.SuperBlock) *Redactor { return &Redactor{ecc: sb.HasECC()} }
+
+// Block zeroes the file data in b, a whole block, and returns how many bytes it
+// cleared: up to the last byte that was not zero.
+func (r *Redactor) Block(b []byte) int {
+	data := fileData(b)
+	n := len(bytes.TrimRight(data, "\x00"))
+	if n == 0 {
+		return 0
+	}
+	r.change(b, func() { clear(data) })
+	return n
+}
+
+// Keep copies into b, a redacted block about to be written, the file data of
+// old, the block that it replaces, and reports whether there was any to keep:
+// b must be an inode whose contents are all zero, and old the same inode (own
+// number, generation, inline data).
+func (r *Redactor) Keep(b, old []byte) bool {
+	data, kept := fileData(b), fileData(old)
+	if !Redacted(b) || kept == nil {
+		return false
+	}
+	now, was := ocfs2.AsDinode(b), ocfs2.AsDinode(old)
+	if now.Blkno() != was.Blkno() || now.Generation() != was.Generation() {
+		return false
+	}
+	if len(bytes.TrimRight(kept, "\x00")) == 0 {
+		return false
+	}
+	r.change(b, func() { copy(data, kept) })
+	return true
+}
+
+// Redacted reports whether b is the inode of an inline file that is not empty
+// and whose contents are all zero, as [Redactor.Block] leaves it.
+func Redacted(b []byte) bool {
+	data := fileData(b)
+	return data != nil && ocfs2.AsDinode(b).Size() > 0 && len(bytes.TrimRight(data, "\x00")) == 0
+}
+
+// change does something to b that its check value must follow if it was right.
+func (r *Redactor) change(b []byte, do func()) {
+	state := ocfs2.ECCInvalid
+	if r.ecc {
+		state, _ = ocfs2.KindInode.VerifyECC(b)
+	}
+	do()
+	if state == ocfs2.ECCValid {
+		ocfs2.KindInode.UpdateECC(b)
+	}
+}
+
+// fileData returns the part of b that holds contents of a regular file, nil if
+// there is none: id_data of an inode (struct ocfs2_inline_data).
+func fileData(b []byte) []byte {
+	if ocfs2.Identify(b) != ocfs2.KindInode {
+		return nil
+	}
+	d := ocfs2.AsDinode(b)
+	if !d.IsRegular() || d.Union() != ocfs2.UnionInlineData {
+		return nil
+	}
+	return d.InlineData()
+}
