@@ -1,0 +1,87 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"o2image/blockio"
+	"o2image/image"
+	"o2image/image/raw"
+)
+
+// ConvertOptions says how [Convert] works.
+type ConvertOptions struct {
+	Time    time.Time // of creation; zero is now
+	Program string    // name and version of the program, for the report
+}
+
+// Convert writes a packed image as a raw one, or a raw one as a packed one. It
+// changes no block. Neither source nor target can be a block device: to make an
+// image of a volume is the work of [Create].
+func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
+	src, err := Open(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if src.dev.IsBlock() {
+		return nil, &OpError{"read", source, ErrDeviceSource}
+	}
+	id, err := blockio.Identify(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &OpError{"open", target, err}
+	}
+	dest := destination{name: target, id: id}
+	if err := dest.distinct(src); err != nil {
+		return nil, err
+	}
+	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
+	c := &copier{src: src, blockSize: src.super().BlockSize(), strict: true}
+	var p *plan
+	if src.packed != nil {
+		c.gap = noGap
+		p, err = unpack(src, report)
+	} else {
+		p, err = pack(ctx, src, report)
+	}
+	if err != nil {
+		return nil, &OpError{"read", source, err}
+	}
+	return report, p.write(ctx, c, dest, false)
+}
+
+// unpack plans a raw image of a packed one. The report is that of the source,
+// if it has one.
+func unpack(src *Source, report *Report) (*plan, error) {
+	carried, err := src.Report()
+	if err != nil {
+		return nil, err
+	}
+	if carried != nil {
+		carried.Program, carried.Created = report.Program, report.Created
+		*report = *carried
+	}
+	report.Volume = DescribeVolume(src.super())
+	redaction := image.RedactionExact // what 1.8.7 makes
+	if record, ok := src.packed.Record(); ok {
+		redaction = record.Redaction
+	}
+	g := src.super().Geometry
+	return planRaw(raw.NewLayout(g, src.packed.Runs), g, redaction, report), nil
+}
+
+// pack plans a packed image of a raw one, which does not say what was taken out
+// of it.
+func pack(ctx context.Context, src *Source, report *Report) (*plan, error) {
+	meta, err := src.vol.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report.describe(ctx, src.vol, meta)
+	return planImage(meta, src.super().Geometry, false, image.RedactionUnknown, report)
+}

@@ -1,0 +1,107 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"o2image/blockio"
+	"o2image/image"
+	"o2image/redact"
+)
+
+// CreateOptions says how [Create] and [CreateTo] make an image. The zero value
+// makes a packed image without file data.
+type CreateOptions struct {
+	Raw   bool // raw instead of packed
+	Exact bool // store every block bit for bit, contents of inline files included
+	Force bool // write onto a block device
+
+	// Confirm, if not nil, is asked when the volume has been scanned and
+	// before the output is opened. If it returns false nothing is written, and
+	// the error is [ErrRefused].
+	Confirm func(Estimate) bool
+
+	Time    time.Time // of creation; zero is now
+	Program string    // name and version of the program, for the report
+}
+
+// Estimate is what is known of an image before it is written.
+type Estimate struct {
+	// Bytes is the size of the image without its report: of a packed image
+	// the header, the blocks and the bitmap, of a raw one the blocks.
+	Bytes uint64
+}
+
+// Create copies the metadata of the volume on device, which may also be a file
+// or a raw image, into the file output. An existing file is replaced when the
+// image is complete. The errors are [OpError], for refusals with one of the
+// errors of this package inside.
+//
+// The report is not nil if an image was written; see [Report.Incomplete].
+func Create(ctx context.Context, device, output string, opts CreateOptions) (*Report, error) {
+	id, err := blockio.Identify(output)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &OpError{"open", output, err}
+	}
+	return capture(ctx, device, opts, destination{name: output, id: id})
+}
+
+// CreateTo is Create with an open file, standard output for instance, which is
+// written in sequence from its present offset. The caller closes it.
+func CreateTo(ctx context.Context, device string, f *os.File, opts CreateOptions) (*Report, error) {
+	out, id, err := newStreamOutput(f)
+	if err != nil {
+		return nil, &OpError{"open", f.Name(), err}
+	}
+	return capture(ctx, device, opts, destination{name: f.Name(), id: id, stream: out})
+}
+
+func capture(ctx context.Context, device string, opts CreateOptions, dest destination) (*Report, error) {
+	src, err := Open(ctx, device)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if src.packed != nil {
+		return nil, &OpError{"open", device, ErrPackedSource}
+	}
+	if err := dest.distinct(src); err != nil {
+		return nil, err
+	}
+	vol := src.vol
+	meta, err := vol.Metadata(ctx)
+	if err != nil {
+		return nil, &OpError{"scan", device, err}
+	}
+	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
+	report.describe(ctx, vol, meta)
+
+	c := &copier{src: vol, blockSize: vol.Super().BlockSize()}
+	redaction := image.RedactionExact
+	if !opts.Exact {
+		redaction = image.RedactionDefault
+		c.redact = redact.New(vol.Super())
+	}
+	p, err := planImage(meta, vol.Super().Geometry, opts.Raw, redaction, report)
+	if err != nil {
+		return nil, &OpError{"scan", device, err}
+	}
+	if opts.Confirm != nil && !opts.Confirm(Estimate{Bytes: p.size}) {
+		return nil, ErrRefused
+	}
+	return report, p.write(ctx, c, dest, opts.Force)
+}
+
+// creation returns the time that an image carries: t, or now, in seconds.
+func creation(t time.Time) time.Time {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	return t.UTC().Truncate(time.Second)
+}

@@ -1,0 +1,58 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Refusals: what is asked for would do harm, or cannot work.
+var (
+	// ErrRefused says that the question before the copy was answered with no.
+	ErrRefused = errors.New("refused")
+	// ErrPackedSource says that the source of a capture is a packed image.
+	ErrPackedSource = errors.New("this is a packed image, not a volume")
+	// ErrNotPacked says that an image to be restored is not a packed one.
+	ErrNotPacked = errors.New("this is not a packed image")
+	// ErrSameFile says that source and output are the same file or device.
+	ErrSameFile = errors.New("source and output are the same")
+	// ErrDevice says that an image is to be written onto a block device.
+	ErrDevice = errors.New("the output is a block device")
+	// ErrSwapped says that the operands of a restore look swapped: the device
+	// is an image, and the image a volume.
+	ErrSwapped = errors.New("device and image look swapped")
+	// ErrMounted says that the target of a restore is mounted on this node.
+	ErrMounted = errors.New("the device is mounted")
+	// ErrTooSmall says that a device is shorter than the volume in the image.
+	ErrTooSmall = errors.New("the device is smaller than the volume")
+	// ErrOwnVolume says that a redacted image with a dirty journal is to be
+	// restored onto the volume that it was made of: replaying that journal
+	// would write zeros over the contents of small files.
+	ErrOwnVolume = errors.New("the image holds a dirty journal without the contents of inline files, and the device holds the same volume")
+	// ErrDeviceSource says that a block device is to be converted.
+	ErrDeviceSource = errors.New("a block device is no image")
+
+	// ErrNeedsForce is what all refusals are that Force overrides.
+	ErrNeedsForce = errors.New("refused without force")
+)
+
+// OpError says which step failed for which file.
+type OpError struct {
+	Op   string // what was being done: "open", "scan", "read", "write", "restore"
+	Name string // the file or device, as it was given
+	Err  error
+}
+
+func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// refusal is an error that Force overrides.
+type refusal struct{ error }
+
+func (refusal) Is(target error) bool { return target == ErrNeedsForce }
+
+func (r refusal) Unwrap() error { return r.error }

@@ -1,0 +1,109 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"context"
+	"iter"
+	"math"
+
+	"o2image/image"
+	"o2image/image/packed"
+	"o2image/image/raw"
+	"o2image/ocfs2"
+	"o2image/volume"
+)
+
+// plan is an image of which everything is known but the contents of the blocks.
+type plan struct {
+	layout image.Layout
+	packed *packed.Layout // layout, if it is one with hashes and a trailer
+	vital  span           // the part without which nothing opens the image
+	size   uint64         // as in Estimate
+	report *Report
+}
+
+// planImage plans an image of the blocks of meta.
+func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction image.Redaction, report *Report) (*plan, error) {
+	if asRaw {
+		p := planRaw(raw.NewLayout(g, spans(meta)), g, redaction, report)
+		p.size = meta.Blocks.Count() << g.BlockBits
+		return p, nil
+	}
+	report.Format, report.Redaction = image.FormatPacked.String(), redaction.String()
+	layout, err := packed.NewLayout(meta.Blocks, g, packed.LayoutOptions{
+		Timestamp: uint32(report.Created.Unix() & math.MaxUint32), //nolint:gosec // cut to 32 bits, as the format has it
+		Redaction: redaction,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &plan{
+		layout: layout, packed: layout, report: report,
+		vital: span{0, int64(g.BlockSize())},
+		size:  uint64(layout.Size()),
+	}, nil
+}
+
+// spans gives the blocks of meta in the form in which packed images give theirs.
+func spans(meta *volume.Metadata) func() iter.Seq2[image.Run, error] {
+	return func() iter.Seq2[image.Run, error] {
+		return func(yield func(image.Run, error) bool) {
+			for start, n := range meta.Blocks.Spans() {
+				if !yield(image.Run{Start: start, Len: n}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// planRaw plans a raw image. Without its superblock nothing opens it.
+func planRaw(layout *raw.Layout, g ocfs2.Geometry, redaction image.Redaction, report *Report) *plan {
+	report.Format, report.Redaction = image.FormatRaw.String(), redaction.String()
+	super := int64(ocfs2.SuperBlockBlkno) << g.BlockBits
+	return &plan{layout: layout, report: report, vital: span{super, super + int64(g.BlockSize())}}
+}
+
+// write makes the image, and completes the report.
+func (p *plan) write(ctx context.Context, c *copier, dest destination, force bool) error {
+	out, err := dest.open(p, c.blockSize, force)
+	if err != nil {
+		return &OpError{"write", dest.name, err}
+	}
+	defer out.abort()
+	if err := p.writeTo(ctx, c, out); err != nil {
+		return &OpError{"write", dest.name, err}
+	}
+	return nil
+}
+
+func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
+	c.ordered, c.hash = out.ordered(), p.packed != nil
+	leaves, err := c.run(ctx, p.layout, out)
+	if err != nil {
+		return err
+	}
+	p.report.NotRead = c.missing()
+	p.report.Redacted = Redacted{Inodes: c.inodes.Load(), Bytes: c.bytes.Load()}
+	if p.packed == nil {
+		return out.finish(p.layout.Size())
+	}
+	text, err := p.report.encode()
+	if err != nil {
+		return err
+	}
+	var flags packed.Flags
+	if p.report.Incomplete() {
+		flags |= packed.FlagPartial
+	}
+	trailer, err := packed.EncodeTrailer(text, leaves, p.packed.Record(), flags)
+	if err != nil {
+		return err
+	}
+	if err := out.write(image.Piece{Off: p.layout.Size(), Len: len(trailer)}, trailer); err != nil {
+		return err
+	}
+	return out.finish(p.layout.Size() + int64(len(trailer)))
+}

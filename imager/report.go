@@ -1,0 +1,148 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"o2image/image"
+	"o2image/ocfs2"
+	"o2image/volume"
+)
+
+// Report says what an image holds, what it lacks and where it comes from. It
+// is the same for the same volume and options, but for the time.
+type Report struct {
+	Program   string             `json:"program,omitempty"` // name and version
+	Created   time.Time          `json:"created"`
+	Format    string             `json:"format"`
+	Redaction string             `json:"redaction"`
+	Volume    VolumeInfo         `json:"volume"`
+	Slots     []volume.SlotState `json:"slots"`
+	Classes   []ClassCount       `json:"classes"`
+	Redacted  Redacted           `json:"redacted"`
+	NotRead   []image.Run        `json:"not_read,omitempty"` // blocks that could not be read when they were copied
+	Findings  []volume.Finding   `json:"findings,omitempty"`
+	Found     int                `json:"found,omitempty"`    // findings in all; the list is bounded
+	Warnings  []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing
+}
+
+// VolumeInfo identifies a volume.
+type VolumeInfo struct {
+	UUID        string   `json:"uuid"`
+	Label       string   `json:"label"`
+	BlockSize   int      `json:"block_size"`   // bytes
+	ClusterSize int      `json:"cluster_size"` // bytes
+	Blocks      uint64   `json:"blocks"`
+	Slots       int      `json:"slots"`
+	Features    []string `json:"features"`
+}
+
+// ClassCount is how many blocks of one class an image stores.
+type ClassCount struct {
+	Class  string `json:"class"`
+	Blocks uint64 `json:"blocks"`
+	Bytes  uint64 `json:"bytes"`
+}
+
+// Redacted counts what was taken out of the stored blocks.
+type Redacted struct {
+	Inodes uint64 `json:"inodes"` // inode blocks whose contents were zeroed, copies in journals included
+	Bytes  uint64 `json:"bytes"`
+}
+
+// classFree is the name under which a report counts the blocks of allocators
+// that are not allocated.
+const classFree = "free"
+
+// DescribeVolume returns what identifies the volume with the superblock sb.
+func DescribeVolume(sb *ocfs2.SuperBlock) VolumeInfo {
+	var features []string
+	features = append(features, sb.Compat.Names()...)
+	features = append(features, sb.Incompat.Names()...)
+	features = append(features, sb.ROCompat.Names()...)
+	return VolumeInfo{
+		UUID: sb.UUIDString(), Label: sb.Label, BlockSize: sb.BlockSize(), ClusterSize: sb.ClusterSize(),
+		Blocks: sb.Blocks(), Slots: sb.MaxSlots, Features: features,
+	}
+}
+
+// describe fills in what is known of a volume once it has been walked.
+func (r *Report) describe(ctx context.Context, vol *volume.Volume, meta *volume.Metadata) {
+	r.Volume = DescribeVolume(vol.Super())
+	r.describeSlots(ctx, vol)
+	r.Findings, r.Found = meta.Findings, meta.Found
+	counts := meta.Blocks.CountByTag()
+	free := uint64(0)
+	for c := volume.ClassSuper; c <= volume.ClassSymlink; c++ {
+		n := counts[c] - min(counts[c], meta.Free[c])
+		free += counts[c] - n
+		r.addClass(c.String(), n)
+	}
+	r.addClass(classFree, free)
+}
+
+func (r *Report) addClass(name string, blocks uint64) {
+	if blocks > 0 {
+		r.Classes = append(r.Classes, ClassCount{Class: name, Blocks: blocks, Bytes: blocks * uint64(r.Volume.BlockSize)})
+	}
+}
+
+// describeSlots fills in the state of the slots, and warns of what it means.
+func (r *Report) describeSlots(ctx context.Context, vol *volume.Volume) {
+	var err error
+	if r.Slots, err = vol.Slots(ctx); err != nil {
+		r.Warnings = append(r.Warnings, "the state of the slots is not known: "+err.Error())
+	}
+	var used, dirty []string
+	for _, s := range r.Slots {
+		if s.InUse {
+			used = append(used, fmt.Sprint(s.Slot))
+		}
+		if s.Dirty {
+			dirty = append(dirty, fmt.Sprint(s.Slot))
+		}
+	}
+	if len(used) > 0 {
+		r.Warnings = append(r.Warnings, "the volume is in use, or was not unmounted: slot "+strings.Join(used, ", "))
+	}
+	if len(dirty) > 0 {
+		r.Warnings = append(r.Warnings, "a journal needs a replay: slot "+strings.Join(dirty, ", "))
+	}
+}
+
+// Dirty reports whether the journal of any slot needs a replay.
+func (r *Report) Dirty() bool {
+	for _, s := range r.Slots {
+		if s.Dirty {
+			return true
+		}
+	}
+	return false
+}
+
+// Incomplete reports whether something is known to be missing from the image.
+func (r *Report) Incomplete() bool {
+	if len(r.NotRead) > 0 || r.Found > len(r.Findings) {
+		return true
+	}
+	for _, f := range r.Findings {
+		if f.Severity != volume.Damaged {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Report) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}

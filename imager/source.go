@@ -1,0 +1,96 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package imager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"o2image/blockio"
+	"o2image/image"
+	"o2image/image/packed"
+	"o2image/ocfs2"
+	"o2image/volume"
+)
+
+// Source is a volume opened for reading: on a device, in a raw image or in a
+// packed image.
+type Source struct {
+	name   string
+	dev    *blockio.Device
+	packed *packed.Reader // nil if the format is not packed
+	vol    *volume.Volume
+}
+
+// Open opens a device, a raw image or a packed image. Errors are [OpError].
+func Open(ctx context.Context, name string) (*Source, error) {
+	dev, err := blockio.Open(name)
+	if err != nil {
+		return nil, &OpError{"open", name, err}
+	}
+	s := &Source{name: name, dev: dev}
+	if err := s.probe(ctx); err != nil {
+		return nil, errors.Join(&OpError{"open", name, err}, dev.Close())
+	}
+	return s, nil
+}
+
+// probe finds out the format.
+func (s *Source) probe(ctx context.Context) error {
+	var r io.ReaderAt = s.dev
+	p, err := packed.Open(s.dev, s.dev.Size())
+	switch {
+	case err == nil:
+		s.packed, r = p, p
+	case !errors.Is(err, image.ErrFormat):
+		return err
+	}
+	s.vol, err = volume.Open(ctx, r)
+	return err
+}
+
+// Name returns the name that the source was opened by.
+func (s *Source) Name() string { return s.name }
+
+// Format returns what kind of file the source is.
+func (s *Source) Format() image.Format {
+	if s.packed != nil {
+		return image.FormatPacked
+	}
+	return image.FormatRaw
+}
+
+// Volume returns the volume in the source.
+func (s *Source) Volume() *volume.Volume { return s.vol }
+
+// Packed returns the packed image that the source is, nil if it is none.
+func (s *Source) Packed() *packed.Reader { return s.packed }
+
+// Close closes the source.
+func (s *Source) Close() error { return s.dev.Close() }
+
+// ReadAt reads at an offset of the volume, in bytes.
+func (s *Source) ReadAt(p []byte, off int64) (int, error) { return s.vol.ReadAt(p, off) }
+
+func (s *Source) super() *ocfs2.SuperBlock { return s.vol.Super() }
+
+// Report returns the report that a packed image carries, nil if there is none:
+// in raw images and in those of 1.8.7.
+func (s *Source) Report() (*Report, error) {
+	if s.packed == nil {
+		return nil, nil
+	}
+	trailer, err := s.packed.Trailer()
+	if err != nil || trailer == nil {
+		return nil, err
+	}
+	report := new(Report)
+	if err := json.Unmarshal(trailer.Report, report); err != nil {
+		return nil, fmt.Errorf("report in the image: %w", err)
+	}
+	return report, nil
+}

@@ -1,0 +1,102 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package o2image copies the metadata of an OCFS2 volume into an image file,
+// without file data, and restores it.
+//
+// An image holds inodes, directories and their names, extent trees, extended
+// attributes, allocators and journals: the whole skeleton of a volume, enough
+// to study its layout or to find the fault in it on another machine. There are
+// two formats. A packed image has the blocks back to back and is small; a raw
+// image is a sparse file in which every block stands at its own offset, so that
+// any program that reads volumes reads it too.
+//
+// The verbs are those of the program of the same name:
+//
+//	report, err := o2image.Create(ctx, "/dev/sdb1", "sdb1.img", o2image.CreateOptions{})
+//	report, err := o2image.Restore(ctx, "/dev/sdc1", "sdb1.img", o2image.RestoreOptions{})
+//	report, err := o2image.Convert(ctx, "sdb1.img", "sdb1.raw", o2image.ConvertOptions{})
+//	source, err := o2image.Open(ctx, "sdb1.img")
+//
+// [Open] reads a device, a raw image and a packed image alike; what can be
+// asked of the volume in it is in package [o2image/volume].
+//
+// The directories below are the layers, each of which knows only those that
+// stand further to the left:
+//
+//	ocfs2, blockio, blockset <- volume, image, redact <- imager <- o2image <- internal/cli
+package o2image
+
+import (
+	"context"
+	"os"
+
+	"o2image/image"
+	"o2image/imager"
+	"o2image/ocfs2"
+)
+
+// What the verbs take and give; the documentation is with the types.
+type (
+	CreateOptions  = imager.CreateOptions
+	RestoreOptions = imager.RestoreOptions
+	ConvertOptions = imager.ConvertOptions
+	Estimate       = imager.Estimate
+	Report         = imager.Report
+	OpError        = imager.OpError
+	Source         = imager.Source
+	Format         = image.Format
+)
+
+// The formats of a [Source].
+const (
+	FormatRaw    = image.FormatRaw
+	FormatPacked = image.FormatPacked
+)
+
+// Errors that a caller may want to tell apart, with [errors.Is].
+var (
+	ErrNotOCFS2     = ocfs2.ErrNotOCFS2
+	ErrUnsupported  = ocfs2.ErrUnsupported
+	ErrRefused      = imager.ErrRefused
+	ErrPackedSource = imager.ErrPackedSource
+	ErrNotPacked    = imager.ErrNotPacked
+	ErrSameFile     = imager.ErrSameFile
+	ErrDevice       = imager.ErrDevice
+	ErrDeviceSource = imager.ErrDeviceSource
+	ErrSwapped      = imager.ErrSwapped
+	ErrMounted      = imager.ErrMounted
+	ErrTooSmall     = imager.ErrTooSmall
+	ErrOwnVolume    = imager.ErrOwnVolume
+	ErrNeedsForce   = imager.ErrNeedsForce
+)
+
+// Create copies the metadata of the volume on device, which may also be a file
+// or a raw image, into the file output. An existing file is replaced when the
+// image is complete. If the report is not nil an image was written; see
+// [Report.Incomplete]. Errors are [*OpError].
+func Create(ctx context.Context, device, output string, opts CreateOptions) (*Report, error) {
+	return imager.Create(ctx, device, output, opts)
+}
+
+// CreateTo is [Create] with an open file, standard output for instance, which
+// is written in sequence from its present offset.
+func CreateTo(ctx context.Context, device string, output *os.File, opts CreateOptions) (*Report, error) {
+	return imager.CreateTo(ctx, device, output, opts)
+}
+
+// Restore writes the blocks of an image onto device at their own offsets, and
+// leaves everything else there as it is.
+func Restore(ctx context.Context, device, image string, opts RestoreOptions) (*Report, error) {
+	return imager.Restore(ctx, device, image, opts)
+}
+
+// Convert writes a packed image as a raw one, or a raw one as a packed one.
+func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
+	return imager.Convert(ctx, source, target, opts)
+}
+
+// Open opens a device, a raw image or a packed image for reading.
+func Open(ctx context.Context, name string) (*Source, error) {
+	return imager.Open(ctx, name)
+}
