@@ -19,9 +19,9 @@ import (
 // is read.
 const scanSize = 1 << 20
 
-// cachedPages is how many pages of the bitmap are kept in memory: 256 KiB, a
-// window of two million blocks.
-const cachedPages = 64
+// cachedPages is how many pages of the bitmap are kept in memory: 1 MiB, a
+// window of eight million blocks.
+const cachedPages = 256
 
 // bitmap looks up blocks in the bitmap of an image. Of its pages it keeps but
 // those that were asked for last, so that a bitmap of any length needs little

@@ -167,7 +167,7 @@ func TestReadAtIsOneRead(t *testing.T) {
 // the bitmap than are kept.
 func TestConcurrentReads(t *testing.T) {
 	t.Parallel()
-	const pages = 100
+	const pages = 300
 	v := newVolume(t, 512, 4096, pages*32768/8)
 	b := blockset.NewBuilder()
 	b.Add(0, 3, 0)
