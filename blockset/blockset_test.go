@@ -313,7 +313,7 @@ func heap[T any](build func() T) (kept T, bytes int64) {
 
 // TestMemory is not parallel: it looks at the heap of the whole process.
 func TestMemory(t *testing.T) {
-	const runs = 1_000_000
+	const runs = 300_000
 	// Scattered over a huge range and in no order, and every run twice.
 	fill := func(b *blockset.Builder) {
 		for range 2 {
