@@ -177,7 +177,7 @@ func (t DirTrailer) Faults(blkno uint64, sb *SuperBlock, dir uint64) []Fault {
 	f.equal("db_compat_inode", u64(b, dbCompatInode), 0)
 	f.equal("db_compat_rec_len", uint64(u16(b, dbCompatRecLen)), dirTrailerSize)
 	f.equal("db_compat_name_len", uint64(u8(b, dbCompatNameLen)), 0)
-	f.atMost("db_free_rec_len", uint64(t.FreeRecLen()), uint64(max(0, len(t.block)-dirTrailerSize))) //nolint:gosec // not negative
+	f.fits("db_free_rec_len", t.FreeRecLen(), max(0, len(t.block)-dirTrailerSize))
 	f.inVolumeOrNone("db_free_next", sb.Geometry, t.FreeNext())
 	f.equal("db_parent_dinode", t.ParentDinode(), dir)
 	return f.found

@@ -65,8 +65,8 @@ func (l DxEntryList) All() iter.Seq2[int, DxEntry] { return records(l.Len, l.Ent
 // Faults returns the contradictions in the list.
 func (l DxEntryList) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_dx_entry_list"}
-	f.atMost("de_count", uint64(l.Count()), uint64(l.Cap())) //nolint:gosec // from 16 bits
-	f.atMost("de_num_used", uint64(l.Used()), uint64(min(l.Count(), l.Cap())))
+	f.fits("de_count", l.Count(), l.Cap())
+	f.fits("de_num_used", l.Used(), min(l.Count(), l.Cap()))
 	for i, e := range l.All() {
 		if !sb.Contains(e.Blkno, 1) {
 			f.inVolume(fmt.Sprintf("de_entries[%d].dx_dirent_blk", i), sb.Geometry, e.Blkno)

@@ -127,9 +127,9 @@ func (l ExtentList) leafClusters() uint64 {
 // the root or an inner part of.
 func (l ExtentList) Faults(sb *SuperBlock, tree Tree) []Fault {
 	f := faults{structure: "ocfs2_extent_list"}
-	f.atMost("l_tree_depth", uint64(l.Depth()), MaxTreeDepth) //nolint:gosec // from 16 bits
-	f.atMost("l_count", uint64(l.Count()), uint64(l.Cap()))   //nolint:gosec // from 16 bits
-	f.atMost("l_next_free_rec", uint64(l.Used()), uint64(min(l.Count(), l.Cap())))
+	f.fits("l_tree_depth", l.Depth(), MaxTreeDepth)
+	f.fits("l_count", l.Count(), l.Cap())
+	f.fits("l_next_free_rec", l.Used(), min(l.Count(), l.Cap()))
 	var next uint64 // first key that the records so far leave free
 	for i, rec := range l.All() {
 		if rec.IsEmpty() && i == 0 {

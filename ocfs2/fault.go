@@ -81,6 +81,13 @@ func (f *faults) atMost(field string, got, limit uint64) {
 	}
 }
 
+// fits wants a count not to exceed a limit.
+func (f *faults) fits(field string, got, limit int) {
+	if got > limit {
+		f.add(field, strconv.Itoa(got), "at most "+strconv.Itoa(limit))
+	}
+}
+
 // inVolume wants a field to be the number of a block that can be read.
 func (f *faults) inVolume(field string, g Geometry, blkno uint64) {
 	if !g.Contains(blkno, 1) {

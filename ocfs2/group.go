@@ -6,89 +6,7 @@ package ocfs2
 import (
 	"fmt"
 	"iter"
-	"math/bits"
 )
-
-// Offsets of ocfs2_chain_list, from its start.
-const (
-	clCPG         = 0x00
-	clBPC         = 0x02
-	clCount       = 0x04
-	clNextFreeRec = 0x06
-	clRecs        = 0x10
-)
-
-// Offsets of ocfs2_chain_rec, from its start.
-const (
-	cFree        = 0x00
-	cTotal       = 0x04
-	cBlkno       = 0x08
-	chainRecSize = 0x10
-)
-
-// ChainRec is an ocfs2_chain_rec: the head of a chain of groups.
-type ChainRec struct {
-	Free  uint32 // c_free, free bits in the chain
-	Total uint32 // c_total, bits in the chain
-	Blkno uint64 // c_blkno, descriptor of the first group; 0 if the chain is empty
-}
-
-// ChainList is a view of an ocfs2_chain_list. The zero list is empty.
-type ChainList struct{ b []byte }
-
-// CPG returns cl_cpg, clusters of a group.
-func (l ChainList) CPG() int { return int(u16(l.b, clCPG)) }
-
-// BPC returns cl_bpc, bits that stand for a cluster: 1 in the global bitmap, the
-// blocks of a cluster in suballocators.
-func (l ChainList) BPC() int { return int(u16(l.b, clBPC)) }
-
-// Count returns cl_count, the capacity that the list claims.
-func (l ChainList) Count() int { return int(u16(l.b, clCount)) }
-
-// Used returns cl_next_free_rec, the chains in use that the list claims.
-func (l ChainList) Used() int { return int(u16(l.b, clNextFreeRec)) }
-
-// Cap returns the records for which there is room in the block.
-func (l ChainList) Cap() int { return recordsIn(l.b, clRecs, chainRecSize) }
-
-// Len returns the chains in use that lie in the block.
-func (l ChainList) Len() int { return min(l.Used(), l.Cap()) }
-
-// Rec returns chain i, 0 <= i < Len().
-func (l ChainList) Rec(i int) ChainRec {
-	b := record(l.b, clRecs, chainRecSize, i)
-	return ChainRec{Free: u32(b, cFree), Total: u32(b, cTotal), Blkno: u64(b, cBlkno)}
-}
-
-// All returns the chains in use with their numbers.
-func (l ChainList) All() iter.Seq2[int, ChainRec] { return records(l.Len, l.Rec) }
-
-// Faults returns the contradictions in the list alone.
-func (l ChainList) Faults(sb *SuperBlock) []Fault {
-	f := faults{structure: "ocfs2_chain_list"}
-	if l.CPG() == 0 {
-		f.add("cl_cpg", "0", "clusters of a group")
-	}
-	if bpc := sb.BlocksPerCluster(); l.BPC() == 0 || bpc%uint64(l.BPC()) != 0 { //nolint:gosec // from 16 bits
-		f.add("cl_bpc", fmt.Sprint(l.BPC()), "a divisor of "+decimal(bpc))
-	}
-	f.atMost("cl_count", uint64(l.Count()), uint64(l.Cap())) //nolint:gosec // from 16 bits
-	f.atMost("cl_next_free_rec", uint64(l.Used()), uint64(min(l.Count(), l.Cap())))
-	for i, chain := range l.All() {
-		field := func(name string) string { return fmt.Sprintf("cl_recs[%d].%s", i, name) }
-		if chain.Free > chain.Total {
-			f.add(field("c_free"), decimal(uint64(chain.Free)), "at most "+decimal(uint64(chain.Total)))
-		}
-		if (chain.Blkno == 0) != (chain.Total == 0) {
-			f.add(field("c_total"), decimal(uint64(chain.Total)), "0 in an empty chain only")
-		}
-		if chain.Blkno != 0 && !sb.Contains(chain.Blkno, 1) {
-			f.inVolume(field("c_blkno"), sb.Geometry, chain.Blkno)
-		}
-	}
-	return f.found
-}
 
 // Offsets of ocfs2_group_desc.
 const (
@@ -108,67 +26,6 @@ const discontigBitmapBytes = bgList - bgBitmap
 
 // groupBitmapBytes returns the bytes of the largest bitmap of a group.
 func groupBitmapBytes(blockSize int) int { return blockSize - bgBitmap }
-
-// Bitmap is a run of bits as OCFS2 stores them: bit i is bit i%8 of byte i/8.
-// The zero bitmap is empty.
-type Bitmap struct {
-	b []byte
-	n int
-}
-
-func newBitmap(b []byte, n int) Bitmap { return Bitmap{b, max(0, min(n, len(b)*bitsPerByte))} }
-
-// Len returns the number of bits.
-func (m Bitmap) Len() int { return m.n }
-
-// Bit reports whether bit i is set; a bit outside is not.
-func (m Bitmap) Bit(i int) bool {
-	return i >= 0 && i < m.n && m.b[i/bitsPerByte]&(1<<(i%bitsPerByte)) != 0
-}
-
-// Count returns the number of bits set.
-func (m Bitmap) Count() int {
-	count := 0
-	for from, to := range m.SetRuns() {
-		count += to - from
-	}
-	return count
-}
-
-// SetRuns returns the longest runs of set bits in ascending order, each as its
-// first bit and the first bit behind it.
-func (m Bitmap) SetRuns() iter.Seq2[int, int] { return m.runs(0) }
-
-// ClearRuns is SetRuns for bits that are not set.
-func (m Bitmap) ClearRuns() iter.Seq2[int, int] { return m.runs(^uint64(0)) }
-
-// runs returns the runs of bits that differ from the bits of flip.
-func (m Bitmap) runs(flip uint64) iter.Seq2[int, int] {
-	return func(yield func(int, int) bool) {
-		for to := 0; ; {
-			from := m.find(to, flip)
-			if from == m.n {
-				return
-			}
-			to = m.find(from, ^flip)
-			if !yield(from, to) {
-				return
-			}
-		}
-	}
-}
-
-// find returns the first bit from i on that differs from the bits of flip, or Len.
-func (m Bitmap) find(i int, flip uint64) int {
-	for i < m.n {
-		w := (dataWord(m.b, i/wordBits) ^ flip) >> (i % wordBits)
-		if w != 0 {
-			return min(i+bits.TrailingZeros64(w), m.n)
-		}
-		i += wordBits - i%wordBits
-	}
-	return m.n
-}
 
 // GroupDesc is a view of an ocfs2_group_desc: a bitmap, and where its bits lie.
 type GroupDesc struct {
@@ -334,12 +191,12 @@ func (gd GroupDesc) Faults(blkno uint64, sb *SuperBlock, parent uint64, chain, b
 		f.add("bg_chain", fmt.Sprint(gd.Chain()), fmt.Sprint(chain))
 	}
 	room := groupBitmapBytes(len(gd.b))
-	f.atMost("bg_size", uint64(gd.Size()), uint64(max(0, room)))          //nolint:gosec // not negative
-	f.atMost("bg_bits", uint64(gd.Bits()), uint64(gd.Size())*bitsPerByte) //nolint:gosec // from 16 bits
+	f.fits("bg_size", gd.Size(), max(0, room))
+	f.fits("bg_bits", gd.Bits(), gd.Size()*bitsPerByte)
 	if free := gd.Len() - gd.Bitmap().Count(); gd.Bits() == gd.Len() {
 		f.equal("bg_free_bits_count", uint64(gd.FreeBits()), uint64(free)) //nolint:gosec // not negative
 	}
-	f.atMost("bg_contig_free_bits", uint64(gd.ContigFree()), uint64(gd.FreeBits())) //nolint:gosec // from 16 bits
+	f.fits("bg_contig_free_bits", gd.ContigFree(), gd.FreeBits())
 	if !gd.Bit(0) {
 		f.add("bg_bitmap", "bit 0 clear", "bit 0 set, for the descriptor")
 	}

@@ -67,8 +67,8 @@ func (l RefcountList) All() iter.Seq2[int, RefcountRec] { return records(l.Len, 
 // Faults returns the contradictions in the list.
 func (l RefcountList) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_refcount_list"}
-	f.atMost("rl_count", uint64(l.Count()), uint64(l.Cap())) //nolint:gosec // from 16 bits
-	f.atMost("rl_used", uint64(l.Used()), uint64(min(l.Count(), l.Cap())))
+	f.fits("rl_count", l.Count(), l.Cap())
+	f.fits("rl_used", l.Used(), min(l.Count(), l.Cap()))
 	var next uint64
 	clusters := uint64(sb.Clusters)
 	for i, rec := range l.All() {

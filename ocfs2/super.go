@@ -220,7 +220,7 @@ func (s *SuperBlock) openFaults(b []byte, blkno uint64) []Fault {
 	}
 	f.inVolume("s_root_blkno", s.Geometry, s.Root)
 	f.inVolume("s_system_dir_blkno", s.Geometry, s.SystemDir)
-	f.atMost("s_max_slots", uint64(s.MaxSlots), MaxSlots) //nolint:gosec // from 16 bits
+	f.fits("s_max_slots", s.MaxSlots, MaxSlots)
 	if s.BlockBits < 9 || s.BlockBits > 12 || s.BlockSize() != len(b) {
 		f.add("s_blocksize_bits", decimal(uint64(u32(b, sBlockSizeBits))),
 			fmt.Sprintf("log2 of the block size %d", len(b)))

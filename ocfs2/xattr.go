@@ -39,16 +39,6 @@ const (
 	valueRootSize = 0x30
 )
 
-// XattrPlace says where an area with xattrs lies.
-type XattrPlace uint8
-
-// The places.
-const (
-	XattrInline   XattrPlace = iota // at the end of an inode
-	XattrInBlock                    // in an xattr block
-	XattrInBucket                   // in a bucket
-)
-
 // XattrPrefix is what a name starts with (bits 0..6 of xe_type).
 type XattrPrefix uint8
 
@@ -95,7 +85,7 @@ type XattrEntry struct {
 // FullName returns prefix and name.
 func (e XattrEntry) FullName() string { return e.Prefix.String() + string(e.Name) }
 
-// ValueOff returns where in its area the value or the value root begins.
+// valueOff returns where in its area the value or the value root begins.
 func (e XattrEntry) valueOff(nameLen int) int { return e.NameOff + round4(nameLen) }
 
 func round4(n int) int { return (n + 3) &^ 3 }
@@ -115,12 +105,12 @@ func (r XattrValueRoot) List() ExtentList { return ExtentList{tail(r.b, xrList)}
 // XattrArea is a view of an ocfs2_xattr_header and the entries, names and values
 // behind it, all the bytes up to the area's end. The zero area is empty.
 type XattrArea struct {
-	b    []byte
-	kind XattrPlace
+	b      []byte
+	bucket bool // names and values are counted, entries sorted
 }
 
 // AsBucket views b, the 4096 bytes of a bucket.
-func AsBucket(b []byte) XattrArea { return XattrArea{b: b, kind: XattrInBucket} }
+func AsBucket(b []byte) XattrArea { return XattrArea{b: b, bucket: true} }
 
 // Bytes returns the area.
 func (a XattrArea) Bytes() []byte { return a.b }
@@ -172,10 +162,10 @@ func (a XattrArea) All() iter.Seq2[int, XattrEntry] { return records(a.Len, a.En
 // Faults returns the contradictions in the area.
 func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_xattr_header"}
-	f.atMost("xh_count", uint64(a.Count()), uint64(a.Cap())) //nolint:gosec // from 16 bits
-	if a.kind == XattrInBucket {
-		f.atMost("xh_free_start", uint64(a.FreeStart()), uint64(len(a.b)))        //nolint:gosec // from 16 bits
-		f.atMost("xh_name_value_len", uint64(a.NameValueLen()), uint64(len(a.b))) //nolint:gosec // from 16 bits
+	f.fits("xh_count", a.Count(), a.Cap())
+	if a.bucket {
+		f.fits("xh_free_start", a.FreeStart(), len(a.b))
+		f.fits("xh_name_value_len", a.NameValueLen(), len(a.b))
 	}
 	var before uint32
 	for i, e := range a.All() {
@@ -201,7 +191,7 @@ func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 			f.add(field("xe_name_offset"), fmt.Sprint(e.NameOff), "name and value inside the area")
 			continue
 		}
-		if a.kind == XattrInBucket && e.NameHash < before {
+		if a.bucket && e.NameHash < before {
 			f.add(field("xe_name_hash"), inHex(uint64(e.NameHash)), "at least "+inHex(uint64(before)))
 		}
 		before = e.NameHash
@@ -266,7 +256,7 @@ func (x XattrBlock) Area() XattrArea {
 	if x.Indexed() {
 		return XattrArea{}
 	}
-	return XattrArea{b: tail(x.b, xbAttrs), kind: XattrInBlock}
+	return XattrArea{b: tail(x.b, xbAttrs)}
 }
 
 // Tree returns xt_list of an indexed block; it is empty in others.
