@@ -1,0 +1,190 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the command line of o2image.
+//
+// It has two forms. The first is that of o2image 1.8.7, options and two
+// operands, kept to the letter:
+//
+//	o2image [-rIi] device image_file
+//
+// The second starts with the name of a command, and is ours:
+//
+//	o2image info image
+//
+// There is a file for each command, with its options, its text and the
+// function that runs it. Help and manual page are rendered from these texts.
+// The exit status is decided in one place, [exitStatus].
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// version is that of the program.
+const version = "0.1.0"
+
+// programName is the name in the manual and in reports. Messages use the name
+// that the program was called by.
+const (
+	programName    = "o2image"
+	programVersion = programName + " " + version
+)
+
+// program is one run of the program.
+type program struct {
+	name   string // as it was called, with its path
+	stdin  *os.File
+	stdout *os.File
+	stderr *os.File
+}
+
+// Main runs the program with the arguments, files and signals of this process
+// and returns its exit status.
+func Main() int {
+	p := &program{name: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	return p.finish(ctx, p.execute(ctx, os.Args[1:]))
+}
+
+// execute parses the arguments and does what they say.
+func (p *program) execute(ctx context.Context, args []string) error {
+	root := p.newRootCommand()
+	isCommand, err := startsWithCommand(p.newRootCommand(), args)
+	if err != nil {
+		return err
+	}
+	if !isCommand {
+		root.RemoveCommand(root.Commands()...)
+	}
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
+}
+
+// startsWithCommand reports whether the first operand is the name of a command
+// of root. cobra would also find one behind an operand "-" or "".
+func startsWithCommand(root *cobra.Command, args []string) (bool, error) {
+	for _, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if strings.HasPrefix(arg, "-test.") { // pflag lets these pass for go test
+			return false, &usageError{cmd: root, problem: "invalid option -- 't'"}
+		}
+	}
+	flags := root.Flags()
+	flags.SetInterspersed(false)
+	if err := flags.Parse(args); err != nil {
+		return false, flagError(root, err)
+	}
+	if flags.NArg() == 0 || flags.ArgsLenAtDash() >= 0 {
+		return false, nil
+	}
+	first := flags.Arg(0)
+	if first == cobra.ShellCompRequestCmd || first == cobra.ShellCompNoDescRequestCmd {
+		return true, nil
+	}
+	return slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == first }), nil
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	cmd     *cobra.Command
+	problem string // empty if the usage says it all
+}
+
+func (e *usageError) Error() string { return e.problem }
+
+// flagError puts what pflag found wrong with the options in the words of
+// getopt.
+func flagError(cmd *cobra.Command, err error) error {
+	problem := err.Error()
+	if errors.Is(err, pflag.ErrHelp) { // pflag takes -h for --help unasked
+		problem = "invalid option -- 'h'"
+	} else if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if unknown.GetSpecifiedShortnames() != "" {
+			problem = "invalid option -- '" + unknown.GetSpecifiedName() + "'"
+		} else {
+			problem = "unrecognized option '--" + unknown.GetSpecifiedName() + "'"
+		}
+	}
+	return &usageError{cmd: cmd, problem: problem}
+}
+
+// operands returns a check that a command has between least and most operands.
+func operands(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return &usageError{cmd: cmd}
+		}
+		return nil
+	}
+}
+
+// switchValue is an option without a value. pflag would take a value for it
+// behind an equals sign.
+type switchValue bool
+
+// present is the value that pflag gives to an option without one. No argument
+// can hold a zero byte.
+const present = "\x00"
+
+func (s *switchValue) Set(value string) error {
+	if value != present {
+		return errors.New("it takes none")
+	}
+	*s = true
+	return nil
+}
+
+func (s *switchValue) String() string { return "" }
+
+func (s *switchValue) Type() string { return "" }
+
+// addSwitch adds an option without a value; letter may be empty.
+func addSwitch(flags *pflag.FlagSet, target *bool, name, letter, usage string) {
+	flags.VarPF((*switchValue)(target), name, letter, usage).NoOptDefVal = present
+}
+
+// interrupt is the cause that a context has when a signal has cancelled it.
+type interrupt struct{ signal syscall.Signal }
+
+func (i interrupt) Error() string { return i.signal.String() }
+
+// withSignals returns a context that is cancelled by the first signal that
+// asks the program to end, unless the caller had that signal ignored. The
+// second one ends the program at once.
+func withSignals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(interrupt{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// chatty reports whether stderr is read by a person.
+func (p *program) chatty(verbose bool) bool {
+	return verbose || term.IsTerminal(int(p.stderr.Fd()))
+}

@@ -1,0 +1,46 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"o2image"
+)
+
+func (p *program) newConvertCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "convert source target",
+		Short: "make a raw image of a packed one, or the other way round",
+		Long: `convert reads the image source and writes the image target in the other
+format. It asks nothing, and changes nothing in the blocks. Neither is a
+block device: the one is made an image without a command, and the other
+written with -I.
+`,
+		Example: `The raw form of a packed image:
+
+  # o2image convert sda1.out sda1.raw
+`,
+		DisableFlagsInUseLine: true,
+		Args:                  operands(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.convert(cmd.Context(), args[0], args[1])
+		},
+		ValidArgsFunction: completeFiles,
+	}
+	addHelp(cmd)
+	return cmd
+}
+
+// convert writes the image source to target in the other format.
+func (p *program) convert(ctx context.Context, source, target string) error {
+	at, err := imageTime()
+	if err != nil {
+		return err
+	}
+	report, err := o2image.Convert(ctx, source, target, o2image.ConvertOptions{Time: at, Program: programVersion})
+	return p.account(report, ofSource(err, source), rootOptions{}, source, target)
+}

@@ -1,0 +1,120 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"o2image"
+)
+
+// toStdout is the name of an image that goes to standard output.
+const toStdout = "-"
+
+// create copies the metadata of device to image.
+func (p *program) create(ctx context.Context, device, image string, o rootOptions) error {
+	if err := checkReportFile(o.report, device, image); err != nil {
+		return err
+	}
+	at, err := imageTime()
+	if err != nil {
+		return err
+	}
+	opts := o2image.CreateOptions{
+		Raw:     o.raw,
+		Exact:   o.exact,
+		Force:   o.force,
+		Time:    at,
+		Program: programVersion,
+	}
+	if image == toStdout {
+		if err := p.checkStdout(); err != nil {
+			return err
+		}
+		report, err := o2image.CreateTo(ctx, device, p.stdout, opts)
+		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
+			op.Name = toStdout
+		}
+		if errors.Is(err, syscall.EPIPE) {
+			err = closedError{err}
+		}
+		return p.account(report, p.explain(err, device), o, device)
+	}
+
+	var asked error
+	if o.interactive {
+		opts.Confirm = func(size o2image.Estimate) bool {
+			var yes bool
+			yes, asked = p.askCreate(ctx, image, size)
+			return yes
+		}
+	}
+	report, err := o2image.Create(ctx, device, image, opts)
+	if errors.Is(err, o2image.ErrRefused) {
+		if asked == nil {
+			_, asked = fmt.Fprintln(p.stdout, "Aborting image creation.")
+		}
+		return asked
+	}
+	return p.account(report, p.explain(err, device), o, device, image)
+}
+
+// explain adds to an error of a copy what the user may not know.
+func (p *program) explain(err error, device string) error {
+	err = ofSource(err, device)
+	if errors.Is(err, o2image.ErrPackedSource) {
+		return hintError{err, fmt.Sprintf("it is a packed image; to restore it: %s -I DEVICE %s", p.name, device)}
+	}
+	return err
+}
+
+// askCreate asks whether to write an image of the given size.
+func (p *program) askCreate(ctx context.Context, image string, size o2image.Estimate) (bool, error) {
+	free, err := freeSpace(image)
+	if err != nil {
+		return false, &o2image.OpError{Op: "open", Name: image, Err: err}
+	}
+	return p.ask(ctx, fmt.Sprintf("Image file expected to be %dK, Available free space %dK. Continue ? (y/N): ",
+		size.Bytes>>10, free>>10))
+}
+
+// imageTime returns the time that the image is to bear: that of
+// SOURCE_DATE_EPOCH if it is set, and now otherwise.
+func imageTime() (time.Time, error) {
+	text, ok := os.LookupEnv("SOURCE_DATE_EPOCH")
+	if !ok {
+		return time.Now(), nil
+	}
+	seconds, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH is %q: it must be a number of seconds since 1970", text)
+	}
+	return time.Unix(int64(seconds), 0).UTC(), nil
+}
+
+// checkStdout refuses a standard output that was closed by the caller. The
+// runtime of Go opens /dev/null in its place, for reading and writing, which
+// the shell's >/dev/null is not.
+func (p *program) checkStdout() error {
+	info, err := p.stdout.Stat()
+	if err != nil {
+		return err
+	}
+	null, err := os.Stat(os.DevNull)
+	if err != nil || !os.SameFile(info, null) {
+		return nil
+	}
+	if _, err := p.stdout.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return nil // open for writing only
+	}
+	return &o2image.OpError{Op: "open", Name: toStdout, Err: &fs.PathError{Op: "write", Path: p.stdout.Name(), Err: syscall.EBADF}}
+}

@@ -1,0 +1,42 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"o2image"
+)
+
+// install writes the metadata in image to device.
+func (p *program) install(ctx context.Context, device, image string, o rootOptions) error {
+	if device == toStdout || image == toStdout {
+		p.say("Operation not permitted cannot install to/from file - ") // the blank at the end is that of 1.8.7
+		return errFailed
+	}
+	if err := checkReportFile(o.report, device, image); err != nil {
+		return err
+	}
+	yes, err := p.ask(ctx, fmt.Sprintf("Install %s image to %s. Continue? (y/N): ", image, device))
+	if err != nil {
+		return err
+	}
+	if !yes {
+		fmt.Fprintln(p.stderr, "Aborting operation.")
+		return errFailed
+	}
+	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{Raw: o.raw, Force: o.force, Program: programVersion})
+	err = ofSource(err, image)
+	switch {
+	case errors.Is(err, o2image.ErrSwapped):
+		err = hintError{err, fmt.Sprintf("the device comes first: %s -I %s %s", p.name, image, device)}
+	case errors.Is(err, o2image.ErrPackedSource):
+		err = hintError{err, fmt.Sprintf("it is a packed image; without -r: %s -I %s %s", p.name, device, image)}
+	case errors.Is(err, o2image.ErrNotPacked):
+		err = hintError{err, fmt.Sprintf("it is no packed image; a raw one needs -r: %s -I -r %s %s", p.name, device, image)}
+	}
+	return p.account(report, err, o, device, image)
+}

@@ -1,0 +1,119 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"o2image"
+)
+
+// complain says an error, in the words of o2image 1.8.7 where it had true ones,
+// with a second line where there is something that the user can do.
+func (p *program) complain(err error) {
+	if errors.Is(err, errFailed) {
+		return
+	}
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		if usage.problem != "" {
+			p.say("%s", usage.problem)
+		}
+		fmt.Fprintf(p.stderr, "Usage: %s\n", p.synopsis(usage.cmd))
+		return
+	}
+	p.say("%s", message(err))
+	if hint := hint(err); hint != "" {
+		p.say("%s", hint)
+	}
+}
+
+// sourceError marks what was wrong with the file that is read, as opposed to
+// the one that is written.
+type sourceError struct{ error }
+
+func (e sourceError) Unwrap() error { return e.error }
+
+// ofSource marks err if it is about the file called name, and that is the one
+// that is read.
+func ofSource(err error, name string) error {
+	if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Op == "open" && op.Name == name {
+		return sourceError{err}
+	}
+	return err
+}
+
+// hintError is an error about which there is something to say that depends on
+// the command line.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e hintError) Unwrap() error { return e.error }
+
+// hint returns what the user may want to know or do about an error.
+func hint(err error) string {
+	if own, ok := errors.AsType[hintError](err); ok {
+		return own.hint
+	}
+	op, isOp := errors.AsType[*o2image.OpError](err)
+	switch {
+	case isOp && errors.Is(err, o2image.ErrUnsupported):
+		return cause(op.Err)
+	case errors.Is(err, o2image.ErrNeedsForce):
+		return "to do it all the same: --force"
+	}
+	return ""
+}
+
+// message returns an error as "what is wrong while doing what".
+func message(err error) string {
+	op, ok := errors.AsType[*o2image.OpError](err)
+	if !ok {
+		return cause(err)
+	}
+	doing := "while trying to " + op.Op
+	switch op.Op {
+	case "scan":
+		doing = "while scanning disk"
+	case "read":
+		doing = "while reading"
+	case "write":
+		doing = "while writing to image"
+	}
+	return fmt.Sprintf("%s %s \"%s\"", what(err, op), doing, op.Name)
+}
+
+// what returns what was wrong.
+func what(err error, op *o2image.OpError) string {
+	_, source := errors.AsType[sourceError](err)
+	switch {
+	case source && op.Name == "":
+		return "Illegal or malformed device name"
+	case source && errors.Is(err, fs.ErrNotExist):
+		return "Device name specified was not found"
+	case errors.Is(err, o2image.ErrNotOCFS2), errors.Is(err, o2image.ErrPackedSource), errors.Is(err, o2image.ErrNotPacked):
+		return "Bad magic number in superblock"
+	case errors.Is(err, o2image.ErrUnsupported):
+		return "Unsupported feature(s) found"
+	}
+	return cause(op.Err)
+}
+
+// cause returns the text of an error. That of a system call alone is said in
+// the words of the C library, whose sentences start with a capital.
+func cause(err error) string {
+	if path, ok := err.(*fs.PathError); ok { //nolint:errorlint // what wraps it has more to say
+		err = path.Err
+	}
+	if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // the same
+		text := errno.Error()
+		return strings.ToUpper(text[:1]) + text[1:]
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}

@@ -1,0 +1,103 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// maxAnswer is how much of an answer is read before its end is no longer
+// waited for, in bytes: the length of a line that a terminal can hold.
+const maxAnswer = 4096
+
+// ask prints a question and reports whether the answer starts with a y. The
+// end of the input is a no.
+func (p *program) ask(ctx context.Context, question string) (bool, error) {
+	if _, err := p.stdout.WriteString(question); err != nil {
+		return false, fmt.Errorf("standard output: %w", err)
+	}
+	answer := make(chan bool, 1)
+	go func() { answer <- readAnswer(p.stdin) }()
+	select {
+	case yes := <-answer:
+		return yes, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// readAnswer reads one line, byte by byte: what follows belongs to whoever
+// reads the same input next.
+func readAnswer(input *os.File) bool {
+	var first byte
+	b := make([]byte, 1)
+	for i := range maxAnswer {
+		if n, _ := input.Read(b); n == 0 {
+			break
+		}
+		if i == 0 {
+			first = b[0]
+		}
+		if b[0] == '\n' {
+			break
+		}
+	}
+	return first == 'y' || first == 'Y'
+}
+
+// freeSpace returns how many bytes there are for an image called name: what is
+// free in the file system of its folder, and what an existing file gives back.
+// A block device has its size.
+func freeSpace(name string) (uint64, error) {
+	var own uint64
+	info, err := os.Stat(name)
+	if err == nil {
+		switch st, ok := info.Sys().(*syscall.Stat_t); {
+		case info.Mode().Type() == os.ModeDevice:
+			return deviceSize(name)
+		case ok && info.Mode().IsRegular():
+			own = uint64(st.Blocks) * 512
+		}
+	}
+	folder := filepath.Dir(resolve(name))
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(folder, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: folder, Err: err}
+	}
+	return uint64(st.Bsize)*st.Bavail + own, nil
+}
+
+// deviceSize returns the size of a block device in bytes.
+func deviceSize(name string) (uint64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	end, err := f.Seek(0, os.SEEK_END)
+	return uint64(end), err
+}
+
+// maxLinks bounds a chain of symlinks, as the kernel does.
+const maxLinks = 40
+
+// resolve follows the symlinks that name leads to, up to a file that may not
+// exist yet.
+func resolve(name string) string {
+	for range maxLinks {
+		target, err := os.Readlink(name)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Dir(name) + "/" + target
+		}
+		name = target
+	}
+	return name
+}

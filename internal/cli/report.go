@@ -1,0 +1,113 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"o2image"
+	"o2image/volume"
+)
+
+// maxFindingLines is how many findings are said on standard error.
+const maxFindingLines = 20
+
+// account says what a run that wrote an image or a volume came to, and writes
+// the report of it. It returns err, or errIncomplete if the run was not
+// complete. report may be nil if err is not.
+func (p *program) account(report *o2image.Report, err error, o rootOptions, files ...string) error {
+	if report == nil {
+		return err
+	}
+	if o.report != "" {
+		if reportErr := writeReport(o.report, report, files); reportErr != nil {
+			err = errors.Join(err, reportErr)
+		}
+	}
+	if p.chatty(o.verbose) {
+		for _, warning := range report.Warnings {
+			p.say("warning: %s", warning)
+		}
+	}
+	if err == nil && report.Incomplete() {
+		p.sayFindings(report.Findings, o.verbose)
+		return errIncomplete
+	}
+	if err == nil && o.verbose {
+		p.sayFindings(report.Findings, true)
+		p.saySummary(report)
+	}
+	return err
+}
+
+// sayFindings says what is missing; with all, every contradiction.
+func (p *program) sayFindings(findings []volume.Finding, all bool) {
+	var said, more int
+	for _, f := range findings {
+		switch {
+		case !all && f.Severity == volume.Damaged:
+		case !all && said == maxFindingLines:
+			more++
+		default:
+			p.say("%s", escape(f.String()))
+			said++
+		}
+	}
+	if more > 0 {
+		p.say("%d more of these: --report FILE has them all", more)
+	}
+}
+
+// saySummary says how much was copied.
+func (p *program) saySummary(report *o2image.Report) {
+	var blocks, bytes uint64
+	for _, c := range report.Classes {
+		blocks += c.Blocks
+		bytes += c.Bytes
+	}
+	p.say("%d blocks, %d bytes of metadata", blocks, bytes)
+}
+
+// checkReportFile refuses a report that would overwrite a device or one of the
+// files of the run.
+func checkReportFile(name string, files ...string) error {
+	if name == "" {
+		return nil
+	}
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &o2image.OpError{Op: "open", Name: name, Err: err}
+	}
+	if info.Mode().Type() == os.ModeDevice {
+		return fmt.Errorf("the report is not written to the block device %q", name)
+	}
+	for _, file := range files {
+		if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
+			return fmt.Errorf("the report is not written over %q", file)
+		}
+	}
+	return nil
+}
+
+// writeReport writes the report of a run that worked on files as JSON.
+func writeReport(name string, report *o2image.Report, files []string) error {
+	if err := checkReportFile(name, files...); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := os.WriteFile(name, append(text, '\n'), 0o600); err != nil {
+		return &o2image.OpError{Op: "write the report", Name: name, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"o2image/image/packed"
+)
+
+// rootOptions are those of the form of o2image 1.8.7. The first three are its
+// letters; the others have long names only, since its other letters must stay
+// errors.
+type rootOptions struct {
+	raw         bool
+	install     bool
+	interactive bool
+	exact       bool
+	force       bool
+	verbose     bool
+	report      string
+	version     bool
+}
+
+const rootText = `o2image copies the metadata of the OCFS2 volume on device to
+image_file, so that damage or the layout of the volume can be studied
+elsewhere. The image holds the names and the structure of all files,
+deleted ones too as far as they can still be seen, but not what is in the
+files. The volume is only read.
+
+Directories, inodes, extent and attribute trees, allocation bitmaps and
+all system files with the journals are in the image. Attribute values and
+targets of symlinks that lie in these blocks are in it as well. Contents of
+small files that lie in inode blocks, also in old copies of them in a
+journal, are replaced by zeros.
+
+Damage on the volume does not end the run. What could not be read or
+followed is left out, and the exit status and the report say so.
+
+The image is packed: the blocks one after the other, with a bitmap that
+tells their places. With -r it is raw: a sparse file as long as the volume
+that can be used like the volume itself. An image_file of - is standard
+output. A regular image_file appears under its name when it is whole, with
+mode 0600 if it is new; an existing one keeps its mode.
+
+With -I the roles are turned round: image_file is read and device is written.
+
+If the first operand is the name of a command, that command is run. A file of
+that name is written with its folder, as ./info, and a file called - as ./-.
+`
+
+// newRootCommand returns the command line with all its commands.
+func (p *program) newRootCommand() *cobra.Command {
+	var o rootOptions
+	cmd := &cobra.Command{
+		Use:   programName + " [-rIi] device image_file",
+		Short: "copy or restore the metadata of an OCFS2 volume",
+		Long:  rootText,
+		Example: `The metadata of /dev/sda1 in the packed image sda1.out, and written back:
+
+  # o2image /dev/sda1 sda1.out
+  # o2image -I /dev/sda1 sda1.out
+
+A raw image:
+
+  # o2image -r /dev/sda1 sda1.raw
+
+Compressed on the way, and without a file on this node:
+
+  # o2image /dev/sda1 - | zstd > sda1.out.zst
+  # o2image /dev/sda1 - | gzip | ssh host 'cat > sda1.out.gz'
+
+A raw image through a pipe, and its holes made again:
+
+  # o2image -r /dev/sda1 - | gzip > sda1.raw.gz
+  # zcat sda1.raw.gz | cp --sparse=always /dev/fd/0 sda1.raw
+
+To look at a packed image and at a raw one:
+
+  # debugfs.ocfs2 -i sda1.out
+  # debugfs.ocfs2 sda1.raw
+`,
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		DisableFlagsInUseLine: true,
+		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.version {
+				return nil
+			}
+			return operands(2, 2)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case o.version:
+				return p.printVersion()
+			case o.install:
+				return p.install(cmd.Context(), args[0], args[1], o)
+			}
+			return p.create(cmd.Context(), args[0], args[1], o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	if _, posix := os.LookupEnv("POSIXLY_CORRECT"); posix {
+		flags.SetInterspersed(false)
+	}
+	addSwitch(flags, &o.raw, "raw", "r", `the image is raw: every block at its own place in a sparse file. Use it only
+where image_file can have holes. With -I, image_file is a raw image.`)
+	addSwitch(flags, &o.install, "install", "I", `write the metadata in image_file to device. CAUTION: this overwrites a
+volume. It asks first, on standard output; an answer that starts with y or
+Y goes on. The image is verified, and the device is refused if it is
+mounted, in use, or too small. File data on a device stays; the blocks of
+the image replace what is in their places.`)
+	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size and the space that is free, and
+ask. It has no effect with -I or on standard output.`)
+	flags.BoolVar(new(bool), "help", false, `print a description and leave.`)
+	addSwitch(flags, &o.version, "version", "", `print the versions of the program and of the formats that it writes and
+leave.`)
+	addSwitch(flags, &o.exact, "exact", "", `copy every block bit for bit. The image then holds the contents of small
+files.`)
+	addSwitch(flags, &o.force, "force", "", `go on although something speaks against it that the message names: an
+image onto a block device, with -I a device that is mounted or in use.`)
+	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was found and done. Otherwise a run without
+failures prints nothing, but on a terminal it warns of a volume that is
+mounted or has a journal to replay.`)
+	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON.")
+
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		if !cmd.HasParent() {
+			cmd = p.newRootCommand() // with all its commands
+		}
+		_ = p.printHelp(cmd)
+	})
+	cmd.SetHelpCommand(p.newHelpCommand())
+	cmd.AddCommand(p.newInfoCommand(), p.newListCommand(), p.newConvertCommand(), p.newCompletionCommand(), p.newManCommand())
+	cmd.InitDefaultHelpCmd()
+	return cmd
+}
+
+// printVersion prints the versions of the program and of its formats.
+func (p *program) printVersion() error {
+	_, err := fmt.Fprintf(p.stdout, "%s %s\npacked image: version %d\nraw image\n", programName, version, packed.Version)
+	return err
+}
