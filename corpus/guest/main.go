@@ -63,7 +63,7 @@ func main() {
 		check(walk(*root, *out), "walk")
 		check(os.WriteFile(*out+".secrets", g.report(), 0o644), "secrets")
 		if *crash {
-			g.crash(*out + ".rc")
+			g.crash(*out + ".status")
 		}
 	default:
 		log.Fatalf("unknown command %q", os.Args[1])
@@ -156,8 +156,8 @@ func (g *guest) report() []byte {
 
 // crash notes success in the file rc and switches the machine off, with the
 // volume mounted and inodes open.
-func (g *guest) crash(rc string) {
-	check(os.WriteFile(rc, []byte("0\n"), 0o644), "note success")
+func (g *guest) crash(status string) {
+	check(os.WriteFile(status, []byte("0\n"), 0o644), "note success")
 	if g.last != nil {
 		g.last()
 	}
