@@ -1,0 +1,45 @@
+# Copyright The o2image authors
+# SPDX-License-Identifier: Apache-2.0
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SBINDIR ?= $(PREFIX)/sbin
+MANDIR  ?= $(PREFIX)/share/man
+DEMO    ?= xattr-dir
+
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: all build test lint demo corpus man install clean
+
+all: build
+
+build: ## bin/o2image, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/o2image ./cmd/o2image
+
+test: ## all tests; installs the C tools that they compare with
+	tools/install-deps
+	$(GO) test -timeout 20m ./...
+
+lint: ## vet, gofumpt, staticcheck
+	$(GO) vet ./...
+	@out=$$($(GO) tool gofumpt -l .); [ -z "$$out" ] || { echo "gofumpt would change:" $$out; exit 1; }
+	$(GO) tool staticcheck ./...
+
+demo: build ## make images of a small volume, show what is in them
+	tools/demo $(DEMO)
+
+corpus: ## build the volumes of testdata/corpus anew
+	tools/install-deps zstd
+	$(GO) run ./corpus build build/corpus
+	$(GO) run ./corpus pack build/corpus testdata/corpus
+
+man: build ## the manual page
+	bin/o2image man >man/o2image.8
+
+install: build
+	install -D -m 755 bin/o2image $(DESTDIR)$(SBINDIR)/o2image
+	install -D -m 644 man/o2image.8 $(DESTDIR)$(MANDIR)/man8/o2image.8
+
+clean:
+	rm -rf bin build
