@@ -6,7 +6,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR  ?= $(PREFIX)/share/man
-DEMO    ?= xattr-dir
+DEMO    ?= plain-b1k
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
