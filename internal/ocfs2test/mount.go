@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"o2image/internal/ocfs2test/truth"
 	"o2image/internal/ocfs2test/uml"
@@ -50,62 +53,82 @@ func Mount(t testing.TB, r MountRequest) MountResult {
 
 // MountAll has the kernel mount all the volumes, walk and unmount them. A boot
 // takes seconds and a mount much less, so that tests with many volumes make one
-// call. A volume of a cluster has a machine of its own.
+// call. A volume of a cluster has a machine of its own; it takes a while until a
+// heartbeat is believed.
 func MountAll(t testing.TB, requests []MountRequest) []MountResult {
 	t.Helper()
-	results := make([]MountResult, len(requests))
-	var local, alone []int
+	b := batches{requests: requests, results: make([]MountResult, len(requests)), tempDir: t.TempDir}
+	var local []int
+	var g errgroup.Group
 	for i, r := range requests {
-		if r.Pre != "" {
-			alone = append(alone, i)
-		} else {
+		if r.Pre == "" {
 			local = append(local, i)
+		} else {
+			g.Go(func() error { return b.run(t.Context(), []int{i}) })
 		}
 	}
-	for len(local) > 0 {
-		n := min(len(local), uml.MaxDisks)
-		lost := mountBatch(t, requests, results, local[:n])
-		local = local[n:]
-		if len(lost) > 0 && n > 1 { // the first one has stopped the machine
-			alone = append(alone, lost[0])
-			local = append(lost[1:], local...)
+	g.Go(func() error {
+		var g errgroup.Group
+		g.SetLimit(runtime.NumCPU())
+		for batch := range slices.Chunk(local, uml.MaxDisks) {
+			g.Go(func() error { return b.run(t.Context(), batch) })
 		}
+		return g.Wait()
+	})
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
-	for _, i := range alone {
-		mountBatch(t, requests, results, []int{i})
-	}
-	return results
+	return b.results
 }
 
-// mountBatch boots one machine with the requests of the given numbers, fills in
-// their results, and returns the numbers of those that it did not come to.
-func mountBatch(t testing.TB, requests []MountRequest, results []MountResult, batch []int) (lost []int) {
-	t.Helper()
-	m, err := uml.New(t.TempDir())
+// batches mounts requests, named by their numbers, and fills in their results.
+type batches struct {
+	requests []MountRequest
+	results  []MountResult
+	tempDir  func() string
+}
+
+// run mounts a batch, in as many boots as it takes: the machine may stop at a
+// volume.
+func (b *batches) run(ctx context.Context, batch []int) error {
+	lost, err := b.boot(ctx, batch)
+	if err != nil || len(lost) == 0 || len(batch) == 1 {
+		return err
+	}
+	if _, err := b.boot(ctx, lost[:1]); err != nil || len(lost) == 1 {
+		return err
+	}
+	return b.run(ctx, lost[1:])
+}
+
+// boot mounts a batch in one boot, and returns those that the machine did not
+// come to.
+func (b *batches) boot(ctx context.Context, batch []int) (lost []int, err error) {
+	m, err := uml.New(b.tempDir())
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	disks := make([]string, len(batch))
 	var script strings.Builder
 	script.WriteString(mountFunction)
 	for n, i := range batch {
-		disks[n] = requests[i].Path
-		script.WriteString(requests[i].Pre)
-		fmt.Fprintf(&script, "\nwalk %d ubd%c '%s'\n", n, 'a'+n, requests[i].Options)
+		disks[n] = b.requests[i].Path
+		script.WriteString(b.requests[i].Pre)
+		fmt.Fprintf(&script, "\nwalk %d ubd%c '%s'\n", n, 'a'+n, b.requests[i].Options)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), mountTime)
+	ctx, cancel := context.WithTimeout(ctx, mountTime)
 	defer cancel()
 	console, bootErr := m.Boot(ctx, script.String(), disks...)
 	for n, i := range batch {
 		status, err := os.ReadFile(m.Job(fmt.Sprintf("%d.status", n)))
 		if err != nil {
-			results[i].Err = fmt.Errorf("the machine stopped at %s: %w; console:\n%s", disks[n], errors.Join(bootErr, err), tail(console))
+			b.results[i].Err = fmt.Errorf("the machine stopped at %s: %w; console:\n%s", disks[n], errors.Join(bootErr, err), tail(console))
 			lost = append(lost, i)
 			continue
 		}
-		results[i] = readResult(m, n, disks[n], strings.TrimSpace(string(status)), console)
+		b.results[i] = readResult(m, n, disks[n], strings.TrimSpace(string(status)), console)
 	}
-	return lost
+	return lost, nil
 }
 
 // mountFunction is the shell function that looks at one volume.

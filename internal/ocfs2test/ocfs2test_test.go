@@ -56,6 +56,21 @@ func TestMountAll(t *testing.T) {
 	}
 }
 
+// A volume that stops the machine costs the others nothing.
+func TestMountAllStopped(t *testing.T) {
+	v := ocfs2test.Unpack(t, "min-b2k-c4k")
+	requests := make([]ocfs2test.MountRequest, 3)
+	for i := range requests {
+		requests[i] = ocfs2test.MountRequest{Path: v.Copy(t), Options: v.MountOptions()}
+	}
+	requests[1].Options = "'$(busybox poweroff -f)'"
+	for i, r := range ocfs2test.MountAll(t, requests) {
+		if stopped := i == 1; (r.Err != nil) != stopped {
+			t.Errorf("volume %d: %v", i, r.Err)
+		}
+	}
+}
+
 // debugfs.ocfs2 and the kernel list the same.
 func TestDebugfsTree(t *testing.T) {
 	t.Parallel()
@@ -178,8 +193,14 @@ func TestDiffManifests(t *testing.T) {
 	}
 }
 
-// Each packed volume unpacks, and has what lies beside it.
+// Each packed volume unpacks, and has what lies beside it; so do the volumes
+// without anything beside them.
 func TestVolumes(t *testing.T) {
+	for _, name := range []string{"volume-512", "volume-4096"} {
+		if v := ocfs2test.Unpack(t, name); v.Size < 20<<20 || v.Populated() || len(v.Info) > 0 {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
 	for _, name := range ocfs2test.Volumes(t) {
 		v := ocfs2test.Unpack(t, name)
 		if v.Info["name"] != name {
