@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -55,7 +56,28 @@ func Main() int {
 	p := &program{name: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
-	return p.finish(ctx, p.execute(ctx, os.Args[1:]))
+	return p.finish(ctx, p.run(ctx, os.Args[1:]))
+}
+
+// patience is how long a run that a signal has ended may take to clean up.
+const patience = 5 * time.Second
+
+// run executes the arguments. It does not wait for ever for a run that a signal
+// has ended: one that writes to a pipe that nobody reads cannot be stopped.
+func (p *program) run(ctx context.Context, args []string) error {
+	result := make(chan error, 1)
+	go func() { result <- p.execute(ctx, args) }()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(patience):
+		return ctx.Err()
+	}
 }
 
 // execute parses the arguments and does what they say.

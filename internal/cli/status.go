@@ -53,7 +53,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitDone
 	case isStopped && (errors.Is(err, context.Canceled) || errors.Is(err, stopped)):
 		return 128 + int(stopped.signal)
-	case isClosed && !signal.Ignored(syscall.SIGPIPE):
+	case isClosed:
 		return 128 + int(syscall.SIGPIPE)
 	case errors.Is(err, errIncomplete):
 		return exitIncomplete
