@@ -6,6 +6,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -79,7 +80,7 @@ func deviceSize(name string) (uint64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	end, err := f.Seek(0, os.SEEK_END)
+	end, err := f.Seek(0, io.SeekEnd)
 	return uint64(end), err
 }
 
