@@ -7,8 +7,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"path"
 	"strings"
@@ -76,6 +78,9 @@ func (p *program) list(ctx context.Context, name, top string, o listOptions) err
 	defer src.Close()
 	v := src.Volume()
 	start, err := lookup(ctx, v, top)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s in %q", escape(top), name)
+	}
 	if err != nil {
 		return &o2image.OpError{Op: "find " + escape(top) + " in", Name: name, Err: err}
 	}

@@ -31,35 +31,44 @@ func (p *program) account(report *o2image.Report, err error, o rootOptions, file
 	}
 	if p.chatty(o.verbose) {
 		for _, warning := range report.Warnings {
-			p.say("warning: %s", warning)
+			p.say("warning: %s", escape(warning))
 		}
 	}
-	if err == nil && report.Incomplete() {
-		p.sayFindings(report.Findings, o.verbose)
-		return errIncomplete
+	incomplete := err == nil && report.Incomplete()
+	if incomplete || o.verbose {
+		p.sayMissing(report, o.verbose)
 	}
-	if err == nil && o.verbose {
-		p.sayFindings(report.Findings, true)
+	if o.verbose {
 		p.saySummary(report)
+	}
+	if incomplete {
+		return errIncomplete
 	}
 	return err
 }
 
-// sayFindings says what is missing; with all, every contradiction.
-func (p *program) sayFindings(findings []volume.Finding, all bool) {
-	var said, more int
-	for _, f := range findings {
-		switch {
-		case !all && f.Severity == volume.Damaged:
-		case !all && said == maxFindingLines:
-			more++
-		default:
-			p.say("%s", escape(f.String()))
-			said++
+// sayMissing says what could not be found or read; with all, every
+// contradiction on the volume.
+func (p *program) sayMissing(report *o2image.Report, all bool) {
+	var lines []string
+	for _, run := range report.NotRead {
+		lines = append(lines, fmt.Sprintf("blocks %d to %d: not read", run.Start, run.Start+run.Len-1))
+	}
+	for _, f := range report.Findings {
+		if all || f.Severity != volume.Damaged {
+			lines = append(lines, escape(f.String()))
 		}
 	}
+	more := report.Found - len(report.Findings)
+	if !all && len(lines) > maxFindingLines {
+		more += len(lines) - maxFindingLines
+		lines = lines[:maxFindingLines]
+	}
+	for _, line := range lines {
+		p.say("%s", line)
+	}
 	if more > 0 {
-		p.say("%d more of these: --report FILE has them all", more)
+		p.say("and %d more of these: --report FILE writes them down", more)
 	}
 }
 
