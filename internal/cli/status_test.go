@@ -33,7 +33,6 @@ func TestExitStatus(t *testing.T) {
 		{"usage", t.Context(), &usageError{}, 1},
 		{"not OCFS2", t.Context(), &o2image.OpError{Op: "open", Name: "v", Err: o2image.ErrNotOCFS2}, 1},
 		{"incomplete", t.Context(), errIncomplete, 3},
-		{"incomplete, and the report not written", t.Context(), errors.Join(errIncomplete, errFailed), 3},
 		{"interrupted", interrupted, cancelled, 130},
 		{"terminated", terminated, fmt.Errorf("wrapped: %w", cancelled), 143},
 		{"failed before the signal", interrupted, syscall.ENOSPC, 1},
