@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ func (p *program) account(report *o2image.Report, err error, o rootOptions, file
 	}
 	if o.report != "" {
 		if reportErr := writeReport(o.report, report, files); reportErr != nil {
-			err = errors.Join(err, reportErr)
+			p.complain(reportErr)
+			err = cmp.Or(err, errFailed)
 		}
 	}
 	if p.chatty(o.verbose) {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
 	"syscall"
 )
 
@@ -26,7 +25,8 @@ var (
 	errIncomplete = errors.New("incomplete")
 )
 
-// closedError says that the reader of standard output went away.
+// closedError says that the reader of standard output went away. Where the
+// runtime of Go saw the write it has killed the program with SIGPIPE already.
 type closedError struct{ error }
 
 func (e closedError) Unwrap() error { return e.error }
@@ -36,10 +36,6 @@ func (p *program) finish(ctx context.Context, err error) int {
 	status := exitStatus(ctx, err)
 	if status == exitFailed {
 		p.complain(err)
-	}
-	if status == 128+int(syscall.SIGPIPE) {
-		signal.Reset(syscall.SIGPIPE)
-		_ = syscall.Kill(syscall.Getpid(), syscall.SIGPIPE)
 	}
 	return status
 }
