@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -101,8 +102,15 @@ func what(err error, op *o2image.OpError) string {
 		return "Bad magic number in superblock"
 	case errors.Is(err, o2image.ErrUnsupported):
 		return "Unsupported feature(s) found"
+	case op.Op == "open" && isFolder(op.Name):
+		return "Is a directory"
 	}
 	return cause(op.Err)
+}
+
+func isFolder(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 // cause returns the text of an error. That of a system call alone is said in
