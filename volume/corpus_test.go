@@ -12,9 +12,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -171,6 +171,9 @@ func entries(t *testing.T, v *volume.Volume) []ocfs2test.Entry {
 			if err != nil {
 				t.Fatalf("%s: %v", f.Path, err)
 			}
+			if !d.IsRegular() && !d.IsDir() && !d.IsSymlink() {
+				continue // the kernel does not list those of device nodes, FIFOs and sockets
+			}
 			e.Xattrs = append(e.Xattrs, ocfs2test.Xattr{
 				Name: truth.Escape(x.Name), Len: int(x.Size), SHA256: sum(value(t, v, x)),
 			})
@@ -324,21 +327,23 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestLookup looks up every path that needs no escaping.
 func TestLookup(t *testing.T) {
 	vol := ocfs2test.Unpack(t, "plain-b1k")
 	v, _ := openFile(t, vol.Path)
-	paths := map[string]uint64{}
+	looked := 0
 	for _, e := range vol.Manifest {
-		paths[e.Path] = e.Ino
-	}
-	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		if truth.Unescape(path) == "" {
+		if strings.Contains(e.Path, "%") {
 			continue
 		}
-		d, err := v.Lookup(t.Context(), truth.Unescape(path))
-		if err != nil || d.Blkno() != paths[path] {
-			t.Errorf("%s: inode %d, %v; want %d", path, d.Blkno(), err, paths[path])
+		looked++
+		d, err := v.Lookup(t.Context(), e.Path)
+		if err != nil || d.Blkno() != e.Ino {
+			t.Errorf("%s: inode %d, %v; want %d", e.Path, d.Blkno(), err, e.Ino)
 		}
+	}
+	if looked < 20 {
+		t.Errorf("only %d paths to look up", looked)
 	}
 	if _, err := v.Lookup(t.Context(), "/no/such/file"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)

@@ -185,7 +185,8 @@ func (w *walk) sound(kind ocfs2.Kind, blkno uint64, b []byte, class Class, ino u
 }
 
 // inode adds what the inode in b leads to. The flags decide what its union
-// holds before the union is looked at.
+// holds before the union is looked at. The tasks that it queues run when b holds
+// something else.
 func (w *walk) inode(ctx context.Context, ino uint64, b []byte) {
 	d := ocfs2.AsDinode(b)
 	flags, dyn := d.Flags(), d.DynFeatures()
@@ -194,7 +195,7 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte) {
 		w.allocator(ino, d)
 	case ocfs2.UnionExtents:
 		list := d.Extents()
-		if list.Depth() > 0 { // walked later, when b holds something else
+		if list.Depth() > 0 {
 			list = ocfs2.AsDinode(bytes.Clone(b)).Extents()
 		}
 		switch {
@@ -209,7 +210,8 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte) {
 		}
 	}
 	if d.IsDir() && dyn.Has(ocfs2.DynIndexedDir) {
-		w.queue.near(func(ctx context.Context) { w.index(ctx, d.DxRoot(), ino) })
+		root := d.DxRoot()
+		w.queue.near(func(ctx context.Context) { w.index(ctx, root, ino) })
 	}
 	if loc := d.XattrLoc(); dyn.Has(ocfs2.DynHasXattr) && loc != 0 {
 		w.queue.near(func(ctx context.Context) { w.xattrs(ctx, loc, ino) })
@@ -326,6 +328,9 @@ func (w *walk) group(ctx context.Context, a *allocator, chain int, blkno uint64)
 	}
 	bit := 0
 	for start, n := range gd.Runs(w.v.sb.Geometry, a.bpc) {
+		if bit == 0 { // the descriptor itself
+			start, n, bit = start+1, n-1, 1
+		}
 		w.set.Add(start, uint64(n), uint8(a.class()))
 		for i := range n {
 			if !gd.Bit(bit + i) {
@@ -351,7 +356,7 @@ func (w *walk) inodeRun(gd ocfs2.GroupDesc, bit int, start uint64, n int) {
 
 // inodePiece looks at the allocated ones of n inodes from block start on.
 func (w *walk) inodePiece(ctx context.Context, gd ocfs2.GroupDesc, bit int, start uint64, n int) {
-	allocated := func(i int) bool { return bit+i != 0 && gd.Bit(bit+i) } // bit 0 is the descriptor
+	allocated := func(i int) bool { return gd.Bit(bit + i) }
 	first, last := 0, n-1
 	for first < n && !allocated(first) {
 		first++
