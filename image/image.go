@@ -68,6 +68,9 @@ type Piece struct {
 	// Segments are the stored blocks in the piece, ascending. A block never
 	// lies in two pieces.
 	Segments []Segment
+
+	// Own says that Fill has something to write into the piece.
+	Own bool
 }
 
 // Segment is a run of blocks of the volume that stand one after the other in a

@@ -47,6 +47,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		c.gap = noGap
 		p, err = unpack(src, report)
 	} else {
+		c.holes = src.dev
 		p, err = pack(ctx, src, report)
 	}
 	if err != nil {

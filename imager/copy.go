@@ -6,6 +6,7 @@ package imager
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -30,10 +31,25 @@ const noGap = -1
 // waiting to be written.
 const inFlight = 16
 
-// sink takes the pieces of an output. It must not keep buf.
+// sink takes the pieces of an output. It must not keep them.
 type sink interface {
-	write(p image.Piece, buf []byte) error
+	write(f *filled) error
 }
+
+// filled is a piece with its bytes.
+type filled struct {
+	image.Piece
+	buf  []byte
+	zero bool          // nothing but zeros
+	done chan struct{} // closed when buf is made, or err is set
+	err  error
+}
+
+// zeroPiece is a piece of zeros, and zeroHash its hash.
+var (
+	zeroPiece [image.PieceSize]byte
+	zeroHash  = sha256.Sum256(zeroPiece[:])
+)
 
 // copier copies blocks of a volume into the pieces of an output.
 type copier struct {
@@ -42,19 +58,13 @@ type copier struct {
 	strict    bool             // a block that cannot be read ends the copy
 	gap       int              // what may be read and thrown away between blocks, as in blockio.ReadOptions
 	redact    *redact.Redactor // nil: bit for bit
+	holes     *blockio.Device  // tells where the source has holes, nil if it cannot
 	ordered   bool             // the sink takes pieces in the order of the file only
 	hash      bool             // return the SHA-256 of the pieces
 
 	inodes, bytes atomic.Uint64 // redacted
 	mu            sync.Mutex
 	notRead       []image.Run
-}
-
-// filled is a piece on its way to the sink.
-type filled struct {
-	image.Piece
-	buf  []byte
-	done chan struct{} // closed when buf is made
 }
 
 // run copies what layout says to out. It returns the hashes of the pieces in
@@ -74,47 +84,76 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 			if err != nil {
 				return err
 			}
-			buf, err := pool.Get(ctx)
-			if err != nil {
-				return err
-			}
-			f := &filled{Piece: p, buf: buf[:p.Len], done: make(chan struct{})}
-			work.Go(func() error {
-				if err := c.fill(ctx, layout, f); err != nil {
+			f := &filled{Piece: p, buf: zeroPiece[:p.Len], zero: c.isHole(p), done: make(chan struct{})}
+			if !f.zero {
+				buf, err := pool.Get(ctx)
+				if err != nil {
 					return err
 				}
+				f.buf = buf[:p.Len]
+			}
+			work.Go(func() error {
+				defer close(f.done)
+				if !f.zero {
+					f.err = c.fill(ctx, layout, f)
+				}
 				if c.hash {
-					leaves[p.Off/image.PieceSize] = sha256.Sum256(f.buf)
+					leaves[p.Off/image.PieceSize] = f.sum()
 				}
-				if !c.ordered {
-					if err := out.write(f.Piece, f.buf); err != nil {
-						return err
-					}
+				if f.err == nil && !c.ordered {
+					f.err = out.write(f)
 				}
-				close(f.done)
-				return nil
+				return f.err
 			})
-			inOrder <- f
+			select {
+			case inOrder <- f:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 		return nil
 	})
 	work.Go(func() error {
 		for f := range inOrder {
-			select {
-			case <-f.done:
-			case <-ctx.Done():
-				continue // take the others, so that nobody waits
+			<-f.done
+			if f.err != nil {
+				return f.err
 			}
 			if c.ordered {
-				if err := out.write(f.Piece, f.buf); err != nil {
+				if err := out.write(f); err != nil {
 					return err
 				}
 			}
-			pool.Put(f.buf)
+			if !f.zero {
+				pool.Put(f.buf)
+			}
 		}
 		return nil
 	})
 	return leaves, work.Wait()
+}
+
+// isHole reports whether a piece is zero for sure, without reading it.
+func (c *copier) isHole(p image.Piece) bool {
+	if p.Own || c.holes == nil {
+		return false
+	}
+	for _, s := range p.Segments {
+		off := int64(s.Blkno) * int64(c.blockSize)
+		start, _, err := c.holes.NextData(off)
+		if !errors.Is(err, io.EOF) && (err != nil || start < off+int64(s.Count*c.blockSize)) {
+			return false
+		}
+	}
+	return true
+}
+
+// sum returns the hash of a piece.
+func (f *filled) sum() [sha256.Size]byte {
+	if f.zero && f.Len == image.PieceSize {
+		return zeroHash
+	}
+	return sha256.Sum256(f.buf)
 }
 
 // fill makes a piece: reads its blocks, takes out what is to be taken out.

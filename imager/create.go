@@ -82,7 +82,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
 	report.describe(ctx, vol, meta)
 
-	c := &copier{src: vol, blockSize: vol.Super().BlockSize()}
+	c := &copier{src: vol, holes: src.dev, blockSize: vol.Super().BlockSize()}
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault

@@ -11,7 +11,6 @@ import (
 	"os"
 
 	"o2image/blockio"
-	"o2image/image"
 )
 
 // output is a sink for a whole image, which becomes one when it is finished.
@@ -137,7 +136,11 @@ func newFileOutput(name string, vital span) (*fileOutput, error) {
 
 func (o *fileOutput) ordered() bool { return false }
 
-func (o *fileOutput) write(p image.Piece, buf []byte) error {
+func (o *fileOutput) write(f *filled) error {
+	if f.zero {
+		return nil
+	}
+	p, buf := f.Piece, f.buf
 	if p.Off < o.vital.end && o.vital.off < p.Off+int64(len(buf)) {
 		part := buf[o.vital.off-p.Off : o.vital.end-p.Off]
 		o.held = bytes.Clone(part)
@@ -177,7 +180,8 @@ type deviceOutput struct {
 
 func (o *deviceOutput) ordered() bool { return false }
 
-func (o *deviceOutput) write(p image.Piece, buf []byte) error {
+func (o *deviceOutput) write(f *filled) error {
+	p, buf := f.Piece, f.buf
 	if o.blocksOnly == 0 {
 		_, err := o.target.WriteAt(buf, p.Off)
 		return err
@@ -220,18 +224,20 @@ func newStreamOutput(f *os.File) (*streamOutput, blockio.FileID, error) {
 
 func (o *streamOutput) ordered() bool { return true }
 
-func (o *streamOutput) write(p image.Piece, buf []byte) error {
-	for i, part := range data(buf) {
-		if err := o.zeroTo(p.Off + int64(i)); err != nil {
-			return err
-		}
-		n, err := o.stream.Write(part)
-		o.pos += int64(n)
-		if err != nil {
-			return err
+func (o *streamOutput) write(f *filled) error {
+	if !f.zero {
+		for i, part := range data(f.buf) {
+			if err := o.zeroTo(f.Off + int64(i)); err != nil {
+				return err
+			}
+			n, err := o.stream.Write(part)
+			o.pos += int64(n)
+			if err != nil {
+				return err
+			}
 		}
 	}
-	return o.zeroTo(p.Off + int64(len(buf)))
+	return o.zeroTo(f.Off + int64(len(f.buf)))
 }
 
 // zeroTo writes zeros up to an offset of the image.

@@ -102,7 +102,7 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 	if err != nil {
 		return err
 	}
-	if err := out.write(image.Piece{Off: p.layout.Size(), Len: len(trailer)}, trailer); err != nil {
+	if err := out.write(&filled{Piece: image.Piece{Off: p.layout.Size(), Len: len(trailer)}, buf: trailer}); err != nil {
 		return err
 	}
 	return out.finish(p.layout.Size() + int64(len(trailer)))

@@ -273,7 +273,8 @@ type targetSink struct {
 	last map[uint64][]byte // superblocks by block number, nil until they come by
 }
 
-func (s *targetSink) write(p image.Piece, buf []byte) error {
+func (s *targetSink) write(f *filled) error {
+	p, buf := f.Piece, f.buf
 	for _, seg := range p.Segments {
 		blocks := buf[seg.At:][:seg.Count*s.blockSize]
 		if s.redact != nil {

@@ -80,6 +80,7 @@ func (l *Layout) Pieces() iter.Seq2[image.Piece, error] {
 		)
 		for off := int64(0); off < size; off += image.PieceSize {
 			p := image.Piece{Off: off, Len: int(min(image.PieceSize, size-off))}
+			p.Own = off == 0 || off+int64(p.Len) > blocks
 			for at, end := max(off, bs), min(off+int64(p.Len), blocks); at < end; {
 				if left == 0 {
 					blkno, left, _ = next()
