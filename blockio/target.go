@@ -169,6 +169,25 @@ func (t *Target) ReadAt(p []byte, off int64) (int, error) { return t.f.ReadAt(p,
 // WriteAt writes all of p, or returns an error.
 func (t *Target) WriteAt(p []byte, off int64) (int, error) { return t.f.WriteAt(p, off) }
 
+// WriteZeros makes n bytes from off on zero, without writing them where the
+// device or the file system knows a faster way.
+func (t *Target) WriteZeros(off, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	if unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n) == nil {
+		return nil
+	}
+	for n > 0 {
+		part := zeros[:min(n, int64(len(zeros)))]
+		if _, err := t.WriteAt(part, off); err != nil {
+			return err
+		}
+		off, n = off+int64(len(part)), n-int64(len(part))
+	}
+	return nil
+}
+
 // Size returns the size in bytes, as it was when the target was opened or
 // extended last.
 func (t *Target) Size() int64 { return t.size }

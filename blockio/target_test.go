@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -140,5 +141,42 @@ func TestTargetRefuses(t *testing.T) {
 	}
 	if _, err := os.Lstat("/dev/o2image-no-such"); !os.IsNotExist(err) {
 		t.Errorf("created under /dev: %v", err)
+	}
+}
+
+// TestTargetWriteZeros zeroes the middle of a file and of a device, and of a
+// file on a file system that has no faster way.
+func TestTargetWriteZeros(t *testing.T) {
+	const size, from, n = 1 << 20, 4096, 700_000 / 512 * 512
+	ones := bytes.Repeat([]byte{0xFF}, size)
+	want := slices.Clone(ones)
+	clear(want[from : from+n])
+	file := filepath.Join(t.TempDir(), "file")
+	device := sparse(t, filepath.Join(t.TempDir(), "device"), size)
+	for name, path := range map[string]string{
+		"ext4":  file,
+		"loop":  loop(t, device),
+		"tmpfs": filepath.Join(tmpfs(t, "4m"), "file"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			target, err := blockio.OpenTarget(path, blockio.TargetOptions{Size: size})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer target.Close()
+			if _, err := target.WriteAt(ones, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := target.WriteZeros(from, n); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, size)
+			if _, err := target.ReadAt(got, 0); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) || target.Size() != size {
+				t.Errorf("%d bytes, of which the wrong ones are zero", target.Size())
+			}
+		})
 	}
 }

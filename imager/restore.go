@@ -262,6 +262,10 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 	return out.writeSupers()
 }
 
+// zeroRange is from how many zero bytes on a device is asked to zero a range
+// rather than sent zeros.
+const zeroRange = 64 << 10
+
 // targetSink writes the blocks of a volume onto a device, and nothing between
 // them. Superblocks are held back to the end.
 type targetSink struct {
@@ -309,10 +313,11 @@ func (s *targetSink) keep(blocks []byte, off int64) error {
 // and those that the image does not really have.
 func (s *targetSink) writeBlocks(blocks []byte, blkno uint64) error {
 	flush := func(from, to int) error {
-		if from == to {
-			return nil
+		part, off := blocks[from:to], int64(blkno)*int64(s.blockSize)+int64(from)
+		if len(part) >= zeroRange && bytes.Equal(part, zeroPiece[:len(part)]) {
+			return s.target.WriteZeros(off, int64(len(part)))
 		}
-		_, err := s.target.WriteAt(blocks[from:to], int64(blkno)*int64(s.blockSize)+int64(from))
+		_, err := s.target.WriteAt(part, off)
 		return err
 	}
 	from := 0
