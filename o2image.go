@@ -43,6 +43,7 @@ type (
 	ConvertOptions = imager.ConvertOptions
 	Estimate       = imager.Estimate
 	Report         = imager.Report
+	VolumeInfo     = imager.VolumeInfo
 	OpError        = imager.OpError
 	Source         = imager.Source
 	Format         = image.Format
@@ -95,6 +96,9 @@ func Restore(ctx context.Context, device, image string, opts RestoreOptions) (*R
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	return imager.Convert(ctx, source, target, opts)
 }
+
+// DescribeVolume returns what identifies the volume with the superblock sb.
+func DescribeVolume(sb *ocfs2.SuperBlock) VolumeInfo { return imager.DescribeVolume(sb) }
 
 // Open opens a device, a raw image or a packed image for reading.
 func Open(ctx context.Context, name string) (*Source, error) {

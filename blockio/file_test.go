@@ -464,3 +464,16 @@ func TestFileOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// TestCreateFileWithoutName wants the error of the system, not a file in the
+// directory that an empty name could stand for.
+func TestCreateFileWithoutName(t *testing.T) {
+	for _, name := range []string{"", filepath.Join(t.TempDir(), "missing") + "/"} {
+		if _, err := blockio.CreateFile(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, err := blockio.OpenTarget(name, blockio.TargetOptions{}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("target %q: %v", name, err)
+		}
+	}
+}

@@ -137,6 +137,9 @@ func onProc(dir string) bool {
 // absolute resolves all links but the last part of a path.
 func absolute(path string) (string, error) {
 	dir, base := filepath.Split(path)
+	if base == "" {
+		return "", &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
+	}
 	if dir == "" {
 		dir = "."
 	}

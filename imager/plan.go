@@ -70,7 +70,7 @@ func planRaw(layout *raw.Layout, g ocfs2.Geometry, redaction image.Redaction, re
 func (p *plan) write(ctx context.Context, c *copier, dest destination, force bool) error {
 	out, err := dest.open(p, c.blockSize, force)
 	if err != nil {
-		return &OpError{"write", dest.name, err}
+		return &OpError{"open", dest.name, err}
 	}
 	defer out.abort()
 	if err := p.writeTo(ctx, c, out); err != nil {
