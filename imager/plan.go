@@ -5,8 +5,11 @@ package imager
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"math"
+	"syscall"
 
 	"o2image/image"
 	"o2image/image/packed"
@@ -20,6 +23,7 @@ type plan struct {
 	layout image.Layout
 	packed *packed.Layout // layout, if it is one with hashes and a trailer
 	vital  span           // the part without which nothing opens the image
+	end    int64          // of the last block of a raw image, in bytes
 	size   uint64         // as in Estimate
 	report *Report
 }
@@ -29,6 +33,9 @@ func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction im
 	if asRaw {
 		p := planRaw(raw.NewLayout(g, spans(meta)), g, redaction, report)
 		p.size = meta.Blocks.Count() << g.BlockBits
+		if last, ok := meta.Blocks.Max(); ok {
+			p.end = int64(last+1) << g.BlockBits
+		}
 		return p, nil
 	}
 	report.Format, report.Redaction = image.FormatPacked.String(), redaction.String()
@@ -88,7 +95,7 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 	p.report.NotRead = c.missing()
 	p.report.Redacted = Redacted{Inodes: c.inodes.Load(), Bytes: c.bytes.Load()}
 	if p.packed == nil {
-		return out.finish(p.layout.Size())
+		return p.finishRaw(out)
 	}
 	text, err := p.report.encode()
 	if err != nil {
@@ -106,4 +113,16 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 		return err
 	}
 	return out.finish(p.layout.Size() + int64(len(trailer)))
+}
+
+// finishRaw gives a raw image the length of the volume, or where the file system
+// does not allow that, of all that is in it.
+func (p *plan) finishRaw(out output) error {
+	err := out.finish(p.layout.Size())
+	if !errors.Is(err, syscall.EFBIG) || p.end == 0 {
+		return err
+	}
+	p.report.Warnings = append(p.report.Warnings, fmt.Sprintf(
+		"the file system of the image does not allow a file of %d bytes: the image ends behind its last block, at %d", p.layout.Size(), p.end))
+	return out.finish(p.end)
 }
