@@ -18,7 +18,6 @@ import (
 
 	"o2image"
 	"o2image/image/packed"
-	"o2image/imager"
 )
 
 type infoOptions struct {
@@ -62,7 +61,7 @@ type facts struct {
 	Format    string            `json:"format"`
 	Packed    *packedFacts      `json:"packed,omitempty"`
 	Redaction string            `json:"redaction"`
-	Volume    imager.VolumeInfo `json:"volume"`
+	Volume    o2image.VolumeInfo `json:"volume"`
 	Report    *o2image.Report   `json:"report,omitempty"`
 }
 
@@ -85,7 +84,7 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 		return ofSource(err, name)
 	}
 	defer src.Close()
-	f := facts{File: name, Format: src.Format().String(), Redaction: "unknown", Volume: imager.DescribeVolume(src.Volume().Super())}
+	f := facts{File: name, Format: src.Format().String(), Redaction: "unknown", Volume: o2image.DescribeVolume(src.Volume().Super())}
 	if f.Report, err = src.Report(); err != nil {
 		return err
 	}
