@@ -57,12 +57,12 @@ was damaged on the way the exit status is 1.`)
 
 // facts is what info tells about an image.
 type facts struct {
-	File      string            `json:"file"`
-	Format    string            `json:"format"`
-	Packed    *packedFacts      `json:"packed,omitempty"`
-	Redaction string            `json:"redaction"`
+	File      string             `json:"file"`
+	Format    string             `json:"format"`
+	Packed    *packedFacts       `json:"packed,omitempty"`
+	Redaction string             `json:"redaction"`
 	Volume    o2image.VolumeInfo `json:"volume"`
-	Report    *o2image.Report   `json:"report,omitempty"`
+	Report    *o2image.Report    `json:"report,omitempty"`
 }
 
 // packedFacts is what the header and the trailer of a packed image hold.
