@@ -20,6 +20,7 @@ type Target struct {
 	f     *os.File
 	size  int64
 	block bool
+	fresh bool // made by us: zero where nothing was written
 }
 
 // TargetOptions says how [OpenTarget] opens. The zero value is the careful way.
@@ -81,7 +82,7 @@ func createTarget(path string, size int64) (*Target, error) {
 		os.Remove(final)
 		return nil, renamed(err, path)
 	}
-	return &Target{f: f, size: size}, nil
+	return &Target{f: f, size: size, fresh: true}, nil
 }
 
 // maxLinks is how many symbolic links in a row the kernel follows
@@ -172,10 +173,11 @@ func (t *Target) ReadAt(p []byte, off int64) (int, error) { return t.f.ReadAt(p,
 // WriteAt writes all of p, or returns an error.
 func (t *Target) WriteAt(p []byte, off int64) (int, error) { return t.f.WriteAt(p, off) }
 
-// WriteZeros makes n bytes from off on zero, without writing them where the
-// device or the file system knows a faster way.
+// WriteZeros makes n bytes from off on zero, which nothing was written to before,
+// without writing them where the device or the file system knows a faster way.
+// A file that OpenTarget created keeps its hole there.
 func (t *Target) WriteZeros(off, n int64) error {
-	if n <= 0 {
+	if n <= 0 || t.fresh {
 		return nil
 	}
 	if unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n) == nil {

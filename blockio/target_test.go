@@ -159,6 +159,11 @@ func TestTargetWriteZeros(t *testing.T) {
 		"tmpfs": filepath.Join(tmpfs(t, "4m"), "file"),
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "loop" {
+				if err := os.WriteFile(path, ones, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			target, err := blockio.OpenTarget(path, blockio.TargetOptions{Size: size})
 			if err != nil {
 				t.Fatal(err)
@@ -178,5 +183,25 @@ func TestTargetWriteZeros(t *testing.T) {
 				t.Errorf("%d bytes, of which the wrong ones are zero", target.Size())
 			}
 		})
+	}
+}
+
+// TestTargetCreatedZeros wants a hole where a new file is made zero.
+func TestTargetCreatedZeros(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	target, err := blockio.OpenTarget(path, blockio.TargetOptions{Size: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	if err := target.WriteZeros(0, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := info.Sys().(*syscall.Stat_t).Blocks; used != 0 || info.Size() != 64<<20 {
+		t.Errorf("%d bytes, %d blocks in use", info.Size(), used)
 	}
 }
