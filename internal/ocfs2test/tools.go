@@ -80,7 +80,7 @@ func Upstream(t testing.TB, args ...string) Result {
 func Fsck(t testing.TB, file string) string {
 	t.Helper()
 	// Given the chance it locks a cache as large as the volume in memory.
-	r := run(t, "", "bash", "-c", `ulimit -v 200000 && exec "$0" -fn "$1"`, tool(t, "fsck.ocfs2"), file)
+	r := run(t, "", "bash", "-c", `ulimit -v 60000 && exec "$0" -fn "$1"`, tool(t, "fsck.ocfs2"), file)
 	text := fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
 	return strings.ReplaceAll(text, file, "VOLUME")
 }
