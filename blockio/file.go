@@ -39,11 +39,12 @@ type File struct {
 // extended attributes, and its contents until Commit.
 //
 // An existing file is written in place if it has more than one link, if it is
-// mounted or named by a descriptor (/dev/fd/N), or if its directory or the
-// rights of the user do not allow another file to take its place. Then its
-// contents are gone with the first WriteAt or Truncate. The error is
-// [ErrFileType] for any other type of file.
-func CreateFile(path string) (*File, error) {
+// mounted or named by a descriptor (/dev/fd/N), if its directory or the rights of
+// the user do not allow another file to take its place, or if there is no room
+// for another one with size bytes of data. Then its contents are gone with the
+// first WriteAt or Truncate. The error is [ErrFileType] for any other type of
+// file.
+func CreateFile(path string, size uint64) (*File, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -62,7 +63,7 @@ func CreateFile(path string) (*File, error) {
 		old.Close()
 		return nil, err
 	}
-	if f := replace(path, old, info); f != nil {
+	if f := replace(path, old, info, size); f != nil {
 		old.Close()
 		return f, nil
 	}
@@ -86,9 +87,12 @@ func createNew(path string) (*File, error) {
 }
 
 // replace returns a file that will replace the open file old, or nil if none can.
-func replace(path string, old *os.File, info os.FileInfo) *File {
+func replace(path string, old *os.File, info os.FileInfo, size uint64) *File {
 	final, err := resolve(path)
 	if err != nil || !replaceable(final, info) {
+		return nil
+	}
+	if free, err := FreeSpace(filepath.Dir(final)); err == nil && free < size {
 		return nil
 	}
 	// In a directory such as /tmp nobody replaces a file of another owner; but

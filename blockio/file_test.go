@@ -23,7 +23,7 @@ import (
 
 func create(t *testing.T, name string, inPlace bool) *blockio.File {
 	t.Helper()
-	f, err := blockio.CreateFile(name)
+	f, err := blockio.CreateFile(name, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestFileRefuses(t *testing.T) {
 		{"no such descriptor", "/dev/fd/9999", fs.ErrNotExist},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := blockio.CreateFile(test.file)
+			_, err := blockio.CreateFile(test.file, 0)
 			wantPathError(t, err, test.want, test.file)
 		})
 	}
@@ -430,7 +430,7 @@ func TestFileOfOthers(t *testing.T) {
 			}
 			want := filled
 			asNobody(t, func() {
-				f, err := blockio.CreateFile(name)
+				f, err := blockio.CreateFile(name, 0)
 				if test.refused {
 					wantPathError(t, err, fs.ErrPermission, name)
 					want = []byte("old")
@@ -469,11 +469,30 @@ func TestFileOfOthers(t *testing.T) {
 // directory that an empty name could stand for.
 func TestCreateFileWithoutName(t *testing.T) {
 	for _, name := range []string{"", filepath.Join(t.TempDir(), "missing") + "/"} {
-		if _, err := blockio.CreateFile(name); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := blockio.CreateFile(name, 0); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
 		if _, err := blockio.OpenTarget(name, blockio.TargetOptions{}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("target %q: %v", name, err)
 		}
+	}
+}
+
+// TestCreateFileWithoutRoom wants a file replaced in place where a file system
+// has no room for the old and the new one, and not otherwise.
+func TestCreateFileWithoutRoom(t *testing.T) {
+	name := filepath.Join(tmpfs(t, "1m"), "file")
+	if err := os.WriteFile(name, make([]byte, 700<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for size, inPlace := range map[uint64]bool{100 << 10: false, 700 << 10: true} {
+		f, err := blockio.CreateFile(name, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.InPlace() != inPlace {
+			t.Errorf("%d bytes: in place %v", size, f.InPlace())
+		}
+		f.Abort()
 	}
 }

@@ -52,7 +52,7 @@ func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 	}
 	info, err := os.Stat(d.name)
 	if err != nil || info.Mode().IsRegular() || info.IsDir() {
-		return newFileOutput(d.name, p.vital)
+		return newFileOutput(d.name, p.size, p.vital)
 	}
 	if info.Mode().Type() == fs.ModeDevice {
 		if !force {
@@ -122,8 +122,8 @@ type fileOutput struct {
 // span is a range of bytes of a file.
 type span struct{ off, end int64 }
 
-func newFileOutput(name string, vital span) (*fileOutput, error) {
-	f, err := blockio.CreateFile(name)
+func newFileOutput(name string, size uint64, vital span) (*fileOutput, error) {
+	f, err := blockio.CreateFile(name, size)
 	if err != nil {
 		return nil, err
 	}
