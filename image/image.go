@@ -18,14 +18,13 @@
 //		// write buf at p.Off
 //	}
 //
-// Reading is a [Reader]: whatever the format, offsets are those of the volume.
-// A format that knows which blocks it holds is also [Stored].
+// Reading is an io.ReaderAt: whatever the format, offsets are those of the
+// volume.
 package image
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 )
 
@@ -79,41 +78,6 @@ type Segment struct {
 	At    int    // offset in the piece, bytes
 	Blkno uint64 // number of the first block in the volume
 	Count int    // blocks
-}
-
-// Reader is a volume that has been opened, whatever holds its bytes. ReadAt
-// takes offsets of the volume; it fails with [ErrAbsent] where the format
-// knows that a block is missing.
-type Reader interface {
-	io.ReaderAt
-
-	// Size returns the length of the volume, or of the device that it lies
-	// on, in bytes.
-	Size() int64
-
-	// Format returns the kind of file that is read.
-	Format() Format
-
-	// Close releases what the reader holds.
-	Close() error
-}
-
-// Stored is what a [Reader] can tell besides if its format knows which blocks
-// of the volume it holds.
-type Stored interface {
-	// BlockSize returns the size of a block in bytes.
-	BlockSize() int
-
-	// Blocks returns the size of the volume in blocks.
-	Blocks() uint64
-
-	// Has reports whether a block is in the image. An error says that the
-	// image could not be read there.
-	Has(blkno uint64) (bool, error)
-
-	// Runs yields the longest runs of stored blocks in ascending order. An
-	// error comes last.
-	Runs() iter.Seq2[Run, error]
 }
 
 // Run is the blocks from Start on to Start+Len-1.

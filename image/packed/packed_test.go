@@ -173,7 +173,7 @@ func open(tb tester, file []byte) *packed.Reader {
 }
 
 // runsOf returns what Runs yields.
-func runsOf(tb tester, r image.Stored) []image.Run {
+func runsOf(tb tester, r *packed.Reader) []image.Run {
 	tb.Helper()
 	var runs []image.Run
 	for run, err := range r.Runs() {

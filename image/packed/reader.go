@@ -13,11 +13,6 @@ import (
 	"o2image/ocfs2"
 )
 
-var (
-	_ image.Reader = (*Reader)(nil)
-	_ image.Stored = (*Reader)(nil)
-)
-
 // Reader reads a packed image as the volume that it was made of. All methods
 // but Close may be called concurrently.
 type Reader struct {
@@ -99,9 +94,6 @@ func (r *Reader) checkSuperBlockAt(blkno uint64) error {
 	}
 	return nil
 }
-
-// Format returns [image.FormatPacked].
-func (r *Reader) Format() image.Format { return image.FormatPacked }
 
 // Size returns the length of the volume in bytes.
 func (r *Reader) Size() int64 { return int64(r.header.Blocks) * int64(r.header.BlockSize) }

@@ -74,8 +74,8 @@ func TestReadAt(t *testing.T) {
 	file, _ := pack(t, v, setOf([2]uint64{0, 9}, [2]uint64{20, 20}, [2]uint64{90, 10}), packed.LayoutOptions{})
 	r := open(t, file)
 	size := v.Bytes()
-	if r.ImageSize() != int64(len(file)) || r.Size() != int64(size) || r.BlockSize() != 1024 || r.Blocks() != 100 || r.Format() != image.FormatPacked {
-		t.Errorf("image size %d, size %d, block size %d, blocks %d, format %v", r.ImageSize(), r.Size(), r.BlockSize(), r.Blocks(), r.Format())
+	if r.ImageSize() != int64(len(file)) || r.Size() != int64(size) || r.BlockSize() != 1024 || r.Blocks() != 100 {
+		t.Errorf("image size %d, size %d, block size %d, blocks %d", r.ImageSize(), r.Size(), r.BlockSize(), r.Blocks())
 	}
 	tests := []struct {
 		name   string
