@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 	"strings"
 
 	"o2image/ocfs2"
@@ -23,61 +24,52 @@ type File struct {
 // what is in them, in the order of the disk. A file with several links appears
 // under each of its names; a directory is entered once.
 func (v *Volume) Walk(ctx context.Context) iter.Seq2[File, error] {
-	return func(yield func(File, error) bool) {
-		root, err := v.Inode(ctx, v.sb.Root)
-		if err != nil {
-			yield(File{Path: "/"}, fmt.Errorf("root directory: %w", err))
-			return
-		}
-		v.walkDir(ctx, File{Path: "/", Inode: root}, yield)
-	}
+	return func(yield func(File, error) bool) { v.walk(ctx, "/", v.sb.Root, yield) }
 }
 
 // WalkFrom is Walk for the tree under the file f.
 func (v *Volume) WalkFrom(ctx context.Context, f File) iter.Seq2[File, error] {
-	return func(yield func(File, error) bool) { v.walkDir(ctx, f, yield) }
+	return func(yield func(File, error) bool) { v.walk(ctx, f.Path, f.Inode.Blkno(), yield) }
 }
 
-// walkDir yields top and what lies under it. It keeps the directories still to
-// be entered on a stack of its own: a disk can nest them deeper than Go's.
-func (v *Volume) walkDir(ctx context.Context, top File, yield func(File, error) bool) {
+// walk yields an inode and what lies under it. What is still to be visited
+// stands on a stack of its own: a disk can nest directories deeper than Go
+// functions.
+func (v *Volume) walk(ctx context.Context, path string, ino uint64, yield func(File, error) bool) {
+	type link struct {
+		path string
+		ino  uint64
+	}
 	var entered marks
-	stack := []File{top}
+	stack := []link{{path, ino}}
 	for len(stack) > 0 {
-		f := stack[len(stack)-1]
+		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if !yield(f, nil) {
+		f := File{Path: at.path}
+		var err error
+		f.Inode, err = v.Inode(ctx, at.ino)
+		if err == nil && f.Inode.IsDir() && !entered.add(at.ino) {
+			err = corrupt(at.ino, []ocfs2.Fault{{Struct: "directory", Field: at.path, Got: "a second name", Want: "one name"}})
+		}
+		if !yield(f, err) {
 			return
 		}
-		if !f.Inode.IsDir() {
-			continue
-		}
-		if !entered.add(f.Inode.Blkno()) {
-			if !yield(f, corrupt(f.Inode.Blkno(), []ocfs2.Fault{{Struct: "directory", Field: f.Path, Got: "a second name", Want: "one name"}})) {
-				return
-			}
+		if err != nil || !f.Inode.IsDir() {
 			continue
 		}
 		first := len(stack)
 		for e, err := range v.ReadDir(ctx, f.Inode) {
-			child := File{Path: join(f.Path, e.Name)}
-			if err == nil {
-				if e.Ino == 0 || e.IsDot() {
-					continue
-				}
-				child.Inode, err = v.Inode(ctx, e.Ino)
-			}
 			if err != nil {
-				if !yield(child, err) {
+				if !yield(File{Path: at.path}, err) {
 					return
 				}
 				continue
 			}
-			stack = append(stack, child)
+			if e.Ino != 0 && !e.IsDot() {
+				stack = append(stack, link{join(at.path, e.Name), e.Ino})
+			}
 		}
-		for i, j := first, len(stack)-1; i < j; i, j = i+1, j-1 {
-			stack[i], stack[j] = stack[j], stack[i]
-		}
+		slices.Reverse(stack[first:])
 	}
 }
 
