@@ -4,6 +4,7 @@
 package imager
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -205,7 +206,7 @@ func (c *copier) salvage(blkno uint64, b []byte) {
 
 // missing returns the blocks that could not be read, as ascending runs.
 func (c *copier) missing() []image.Run {
-	slices.SortFunc(c.notRead, func(a, b image.Run) int { return int(a.Start) - int(b.Start) })
+	slices.SortFunc(c.notRead, func(a, b image.Run) int { return cmp.Compare(a.Start, b.Start) })
 	var runs []image.Run
 	for _, r := range c.notRead {
 		if last := len(runs) - 1; last >= 0 && runs[last].Start+runs[last].Len == r.Start {

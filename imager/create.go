@@ -81,6 +81,10 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	}
 	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
 	report.describe(ctx, vol, meta)
+	if at, mounted, err := blockio.MountPoint(device); err == nil && mounted {
+		report.Mounted = at
+		report.Warnings = append(report.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
+	}
 
 	c := &copier{src: vol, holes: src.dev, blockSize: vol.Super().BlockSize()}
 	redaction := image.RedactionExact

@@ -105,6 +105,9 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 	if p.report.Incomplete() {
 		flags |= packed.FlagPartial
 	}
+	if p.report.Live() {
+		flags |= packed.FlagLive
+	}
 	trailer, err := packed.EncodeTrailer(text, leaves, p.packed.Record(), flags)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type Report struct {
 	Format    string             `json:"format"`
 	Redaction string             `json:"redaction"`
 	Volume    VolumeInfo         `json:"volume"`
+	Mounted   string             `json:"mounted,omitempty"` // where on this node
 	Slots     []volume.SlotState `json:"slots"`
 	Classes   []ClassCount       `json:"classes"`
 	Redacted  Redacted           `json:"redacted"`
@@ -118,12 +120,12 @@ func (r *Report) describeSlots(ctx context.Context, vol *volume.Volume) {
 
 // Dirty reports whether the journal of any slot needs a replay.
 func (r *Report) Dirty() bool {
-	for _, s := range r.Slots {
-		if s.Dirty {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.Dirty })
+}
+
+// Live reports whether the volume may have changed while it was copied.
+func (r *Report) Live() bool {
+	return r.Mounted != "" || slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.InUse })
 }
 
 // Incomplete reports whether something is known to be missing from the image.

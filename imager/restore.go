@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -356,16 +357,17 @@ func (s *targetSink) eraseSupers() error {
 	return s.target.Sync()
 }
 
-// writeSupers writes the superblocks when everything else is durable.
+// writeSupers writes the superblocks when everything else is durable, and of
+// those the first one, by which volumes are mounted, behind the backups.
 func (s *targetSink) writeSupers() error {
 	if err := s.target.Sync(); err != nil {
 		return err
 	}
-	for blkno, block := range s.last {
-		if block == nil {
+	for _, blkno := range slices.Backward(slices.Sorted(maps.Keys(s.last))) {
+		if s.last[blkno] == nil {
 			continue // the image has no such backup
 		}
-		if _, err := s.target.WriteAt(block, int64(blkno)*int64(s.blockSize)); err != nil {
+		if _, err := s.target.WriteAt(s.last[blkno], int64(blkno)*int64(s.blockSize)); err != nil {
 			return err
 		}
 	}
