@@ -24,7 +24,7 @@ type ConvertOptions struct {
 // changes no block. Neither source nor target can be a block device: to make an
 // image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
-	src, err := Open(ctx, source)
+	src, err := openToCopy(ctx, source)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +53,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 	if err != nil {
 		return nil, &OpError{"read", source, err}
 	}
+	src.walked()
 	return report, p.write(ctx, c, dest, false)
 }
 

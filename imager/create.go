@@ -63,7 +63,7 @@ func CreateTo(ctx context.Context, device string, f *os.File, opts CreateOptions
 }
 
 func capture(ctx context.Context, device string, opts CreateOptions, dest destination) (*Report, error) {
-	src, err := Open(ctx, device)
+	src, err := openToCopy(ctx, device)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +99,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if opts.Confirm != nil && !opts.Confirm(Estimate{Bytes: p.size}) {
 		return nil, ErrRefused
 	}
+	src.walked()
 	return report, p.write(ctx, c, dest, opts.Force)
 }
 

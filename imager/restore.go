@@ -45,7 +45,7 @@ const verifiers = 4
 // last: until then nothing mounts the device, and a second Restore completes
 // what the first left.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
-	src, err := Open(ctx, imageFile)
+	src, err := openToCopy(ctx, imageFile)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,7 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 	if err != nil {
 		return nil, &OpError{"open", device, err}
 	}
+	src.walked()
 	if err := errors.Join(r.write(ctx, target), target.Close()); err != nil {
 		return r.report, &OpError{"write", device, err}
 	}

@@ -22,25 +22,38 @@ import (
 type Source struct {
 	name   string
 	dev    *blockio.Device
+	kept   *blockio.Retainer // what the walk read, nil unless the source is to be copied
 	packed *packed.Reader // nil if the format is not packed
 	vol    *volume.Volume
 }
 
 // Open opens a device, a raw image or a packed image. Errors are [OpError].
-func Open(ctx context.Context, name string) (*Source, error) {
+func Open(ctx context.Context, name string) (*Source, error) { return openSource(ctx, name, 0) }
+
+// keepBudget is how much memory may hold blocks that the walk of a volume has
+// read, in bytes.
+const keepBudget = 32 << 20
+
+// openToCopy is Open for a source that will be walked and then copied: what the
+// walk reads of a volume is kept for the copy, up to a limit.
+func openToCopy(ctx context.Context, name string) (*Source, error) {
+	return openSource(ctx, name, keepBudget)
+}
+
+func openSource(ctx context.Context, name string, keep int) (*Source, error) {
 	dev, err := blockio.Open(name)
 	if err != nil {
 		return nil, &OpError{"open", name, err}
 	}
 	s := &Source{name: name, dev: dev}
-	if err := s.probe(ctx); err != nil {
+	if err := s.probe(ctx, keep); err != nil {
 		return nil, errors.Join(&OpError{"open", name, err}, dev.Close())
 	}
 	return s, nil
 }
 
 // probe finds out the format.
-func (s *Source) probe(ctx context.Context) error {
+func (s *Source) probe(ctx context.Context, keep int) error {
 	var r io.ReaderAt = s.dev
 	p, err := packed.Open(s.dev, s.dev.Size())
 	switch {
@@ -48,9 +61,19 @@ func (s *Source) probe(ctx context.Context) error {
 		s.packed, r = p, p
 	case !errors.Is(err, image.ErrFormat):
 		return err
+	case keep > 0:
+		s.kept = blockio.NewRetainer(s.dev, keep)
+		r = s.kept
 	}
 	s.vol, err = volume.Open(ctx, r)
 	return err
+}
+
+// walked says that the walk is over and the copy begins.
+func (s *Source) walked() {
+	if s.kept != nil {
+		s.kept.Seal()
+	}
 }
 
 // Name returns the name that the source was opened by.

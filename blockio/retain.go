@@ -1,0 +1,182 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package blockio
+
+import (
+	"cmp"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// Retainer reads through to another reader and keeps what it read, compressed,
+// so that a second pass over the same ranges does not read them again. Metadata
+// compresses well: what does not, or does not fit the budget, is read again.
+//
+// It keeps until [Retainer.Seal], and gives back after it. ReadAt may be called
+// concurrently, Seal not at the same time as it.
+type Retainer struct {
+	r      io.ReaderAt
+	budget int // bytes that may still be kept
+	sealed bool
+
+	mu   sync.Mutex
+	kept []keptRange // in ascending order once sealed
+}
+
+// keptRange is a range of bytes and what s2 makes of them, nil if they are all
+// zero.
+type keptRange struct {
+	off     int64
+	n       int
+	encoded []byte
+}
+
+func (k keptRange) end() int64 { return k.off + int64(k.n) }
+
+const (
+	// keepUnit is the largest range that is compressed as one, in bytes.
+	keepUnit = 128 << 10
+	// keepRatio is how many times smaller a range must become to be kept.
+	keepRatio = 3
+	// keptOverhead is what a kept range takes besides its bytes.
+	keptOverhead = 48
+)
+
+// NewRetainer returns a reader of r that keeps at most budget bytes.
+func NewRetainer(r io.ReaderAt, budget int) *Retainer {
+	return &Retainer{r: r, budget: budget}
+}
+
+// ReadAt implements [io.ReaderAt].
+func (t *Retainer) ReadAt(p []byte, off int64) (int, error) {
+	if t.sealed {
+		return t.readKept(p, off)
+	}
+	n, err := t.r.ReadAt(p, off)
+	if n == len(p) {
+		t.keep(p, off)
+	}
+	return n, err
+}
+
+// keep retains p, in pieces, as far as it is worth it.
+func (t *Retainer) keep(p []byte, off int64) {
+	for piece := range slices.Chunk(p, keepUnit) {
+		k := keptRange{off: off, n: len(piece)}
+		off += int64(len(piece))
+		if !isZero(piece) {
+			buf := encodeBuffers.Get().(*[]byte)
+			encoded := s2.Encode(*buf, piece)
+			if len(encoded) <= len(piece)/keepRatio {
+				k.encoded = slices.Clone(encoded)
+			}
+			encodeBuffers.Put(buf)
+			if k.encoded == nil {
+				continue
+			}
+		}
+		t.mu.Lock()
+		if cost := len(k.encoded) + keptOverhead; cost <= t.budget {
+			t.budget -= cost
+			t.kept = append(t.kept, k)
+		}
+		t.mu.Unlock()
+	}
+}
+
+var encodeBuffers = sync.Pool{New: func() any {
+	b := make([]byte, s2.MaxEncodedLen(keepUnit))
+	return &b
+}}
+
+func isZero(p []byte) bool {
+	for part := range slices.Chunk(p, len(zeros)) {
+		if string(part) != string(zeros[:len(part)]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Seal ends the first pass. Of ranges that were read more than once the longest
+// stays.
+func (t *Retainer) Seal() {
+	slices.SortFunc(t.kept, func(a, b keptRange) int { return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(b.n, a.n)) })
+	var end int64
+	t.kept = slices.DeleteFunc(t.kept, func(k keptRange) bool {
+		if k.end() <= end {
+			return true
+		}
+		end = k.end()
+		return false
+	})
+	t.sealed = true
+}
+
+// readKept gives what was kept at both ends of a range, and reads what lies
+// between in one request.
+func (t *Retainer) readKept(p []byte, off int64) (int, error) {
+	end := off + int64(len(p))
+	at, _ := slices.BinarySearchFunc(t.kept, off, func(k keptRange, off int64) int {
+		if k.end() <= off {
+			return -1
+		}
+		return 1
+	})
+	first := 0
+	for i := at; i < len(t.kept) && first < len(p) && t.kept[i].off <= off+int64(first); i++ {
+		n, err := t.kept[i].copy(p[first:], off+int64(first))
+		if err != nil {
+			return first, err
+		}
+		first += n
+	}
+	if first == len(p) {
+		return first, nil
+	}
+	next, _ := slices.BinarySearchFunc(t.kept, end, func(k keptRange, end int64) int { return cmp.Compare(k.off, end) })
+	last := len(p)
+	for i := next - 1; i >= at && last > first && t.kept[i].end() >= off+int64(last); i-- {
+		from := max(first, int(t.kept[i].off-off))
+		if _, err := t.kept[i].copy(p[from:last], off+int64(from)); err != nil {
+			return first, err
+		}
+		last = from
+	}
+	n, err := t.r.ReadAt(p[first:last], off+int64(first))
+	if n < last-first {
+		return first + n, err
+	}
+	return len(p), nil
+}
+
+// copy fills p, as far as k reaches, with the bytes from off on, which lies in
+// k, and returns how many those are.
+func (k keptRange) copy(p []byte, off int64) (int, error) {
+	skip := int(off - k.off)
+	p = p[:min(len(p), k.n-skip)]
+	if k.encoded == nil {
+		clear(p)
+		return len(p), nil
+	}
+	if len(p) == k.n {
+		_, err := s2.Decode(p, k.encoded)
+		return len(p), err
+	}
+	buf := decodeBuffers.Get().(*[]byte)
+	defer decodeBuffers.Put(buf)
+	decoded, err := s2.Decode(*buf, k.encoded)
+	if err != nil {
+		return 0, err
+	}
+	return copy(p, decoded[skip:]), nil
+}
+
+var decodeBuffers = sync.Pool{New: func() any {
+	b := make([]byte, keepUnit)
+	return &b
+}}
