@@ -23,7 +23,7 @@ type Source struct {
 	name   string
 	dev    *blockio.Device
 	kept   *blockio.Retainer // what the walk read, nil unless the source is to be copied
-	packed *packed.Reader // nil if the format is not packed
+	packed *packed.Reader    // nil if the format is not packed
 	vol    *volume.Volume
 }
 
