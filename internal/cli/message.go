@@ -66,6 +66,8 @@ func hint(err error) string {
 	switch {
 	case isOp && errors.Is(err, o2image.ErrUnsupported):
 		return cause(op.Err)
+	case errors.Is(err, o2image.ErrOwnVolume):
+		return "mounted, it would lose the contents of small files; use an image made with --exact, or --force to lose them"
 	case errors.Is(err, o2image.ErrNeedsForce):
 		return "to do it all the same: --force"
 	}
