@@ -49,7 +49,7 @@ func Create(ctx context.Context, device, output string, opts CreateOptions) (*Re
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &OpError{"open", output, err}
 	}
-	return capture(ctx, device, opts, destination{name: output, id: id})
+	return capture(ctx, device, opts, destination{name: output, id: id, devices: true})
 }
 
 // CreateTo is Create with an open file, standard output for instance, which is

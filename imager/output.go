@@ -30,6 +30,8 @@ type destination struct {
 	name   string
 	id     blockio.FileID // of what is there, zero if nothing is
 	stream *streamOutput  // if it is open already
+
+	devices bool // it may be a block device, by force
 }
 
 // distinct refuses a destination that is the source.
@@ -55,6 +57,9 @@ func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 		return newFileOutput(d.name, p.size, p.vital)
 	}
 	if info.Mode().Type() == fs.ModeDevice {
+		if !d.devices {
+			return nil, ErrDevice
+		}
 		if !force {
 			return nil, refusal{ErrDevice}
 		}

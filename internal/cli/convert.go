@@ -5,6 +5,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -42,5 +44,12 @@ func (p *program) convert(ctx context.Context, source, target string) error {
 		return err
 	}
 	report, err := o2image.Convert(ctx, source, target, o2image.ConvertOptions{Time: at, Program: programVersion})
-	return p.account(report, ofSource(err, source), rootOptions{}, source, target)
+	err = ofSource(err, source)
+	switch {
+	case errors.Is(err, o2image.ErrDevice):
+		err = hintError{err, fmt.Sprintf("to write an image onto a device: %s -I %s %s", p.name, target, source)}
+	case errors.Is(err, o2image.ErrDeviceSource):
+		err = hintError{err, fmt.Sprintf("to make an image of a device: %s %s %s", p.name, source, target)}
+	}
+	return p.account(report, err, rootOptions{}, source, target)
 }
