@@ -15,11 +15,7 @@
 // a block that was damaged stays recognisably damaged.
 package redact
 
-import (
-	"bytes"
-
-	"o2image/ocfs2"
-)
+import "o2image/ocfs2"
 
 // Redactor redacts the blocks of one volume. It may be used concurrently.
 type Redactor struct {
@@ -33,7 +29,7 @@ func New(sb *ocfs2.SuperBlock) *Redactor { return &Redactor{ecc: sb.HasECC()} }
 // cleared: up to the last byte that was not zero.
 func (r *Redactor) Block(b []byte) int {
 	data := fileData(b)
-	n := len(bytes.TrimRight(data, "\x00"))
+	n := used(data)
 	if n == 0 {
 		return 0
 	}
@@ -54,7 +50,7 @@ func (r *Redactor) Keep(b, old []byte) bool {
 	if now.Blkno() != was.Blkno() || now.Generation() != was.Generation() {
 		return false
 	}
-	if len(bytes.TrimRight(kept, "\x00")) == 0 {
+	if used(kept) == 0 {
 		return false
 	}
 	r.change(b, func() { copy(data, kept) })
@@ -65,7 +61,21 @@ func (r *Redactor) Keep(b, old []byte) bool {
 // and whose contents are all zero, as [Redactor.Block] leaves it.
 func Redacted(b []byte) bool {
 	data := fileData(b)
-	return data != nil && ocfs2.AsDinode(b).Size() > 0 && len(bytes.TrimRight(data, "\x00")) == 0
+	return data != nil && ocfs2.AsDinode(b).Size() > 0 && used(data) == 0
+}
+
+// used returns the length of data without the zeros at its end. Most small files
+// leave most of their block empty: those are skipped in larger steps.
+func used(data []byte) int {
+	var zeros [64]byte
+	n := len(data)
+	for n >= len(zeros) && [64]byte(data[n-len(zeros):n]) == zeros {
+		n -= len(zeros)
+	}
+	for n > 0 && data[n-1] == 0 {
+		n--
+	}
+	return n
 }
 
 // change does something to b that its check value must follow if it was right.
