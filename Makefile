@@ -30,7 +30,7 @@ demo: build ## make images of a small volume, show what is in them
 	tools/demo $(DEMO)
 
 corpus: ## build the volumes of testdata/corpus anew
-	tools/install-deps zstd
+	tools/install-deps
 	$(GO) run ./corpus build build/corpus
 	$(GO) run ./corpus pack build/corpus testdata/corpus
 
