@@ -64,6 +64,8 @@ var (
 	ErrNotPacked    = imager.ErrNotPacked
 	ErrSameFile     = imager.ErrSameFile
 	ErrDevice       = imager.ErrDevice
+	ErrDeviceZstd   = imager.ErrDeviceZstd
+	ErrTooLarge     = imager.ErrTooLarge
 	ErrDeviceSource = imager.ErrDeviceSource
 	ErrSwapped      = imager.ErrSwapped
 	ErrMounted      = imager.ErrMounted
@@ -100,7 +102,8 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 // DescribeVolume returns what identifies the volume with the superblock sb.
 func DescribeVolume(sb *ocfs2.SuperBlock) VolumeInfo { return imager.DescribeVolume(sb) }
 
-// Open opens a device, a raw image or a packed image for reading.
+// Open opens a device, a raw image or a packed image for reading, where the
+// images may be compressed.
 func Open(ctx context.Context, name string) (*Source, error) {
 	return imager.Open(ctx, name)
 }

@@ -18,10 +18,11 @@ import (
 type ConvertOptions struct {
 	Time    time.Time // of creation; zero is now
 	Program string    // name and version of the program, for the report
+	Zstd    int       // level of compression of the target from 1 to 19, as of zstd; 0: none
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
-// changes no block. Neither source nor target can be a block device: to make an
+// changes no block. The source may be compressed. Neither source nor target can be a block device: to make an
 // image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	src, err := openToCopy(ctx, source)
@@ -37,6 +38,9 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, &OpError{"open", target, err}
 	}
 	dest := destination{name: target, id: id}
+	if err := dest.compress(opts.Zstd); err != nil {
+		return nil, err
+	}
 	if err := dest.distinct(src); err != nil {
 		return nil, err
 	}
@@ -47,7 +51,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		c.gap = noGap
 		p, err = unpack(src, report)
 	} else {
-		c.holes = src.dev
+		c.holes = src.holes()
 		p, err = pack(ctx, src, report)
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"o2image/blockio"
 	"o2image/image"
+	"o2image/image/seekable"
 	"o2image/redact"
 )
 
@@ -41,8 +42,9 @@ type sink interface {
 type filled struct {
 	image.Piece
 	buf  []byte
-	zero bool          // nothing but zeros
-	done chan struct{} // closed when buf is made, or err is set
+	zero bool           // nothing but zeros
+	zstd seekable.Frame // buf compressed, if it is to be
+	done chan struct{}  // closed when buf is made, or err is set
 	err  error
 }
 
@@ -56,12 +58,13 @@ var (
 type copier struct {
 	src       io.ReaderAt // offsets are those of the volume
 	blockSize int
-	strict    bool             // a block that cannot be read ends the copy
-	gap       int              // what may be read and thrown away between blocks, as in blockio.ReadOptions
-	redact    *redact.Redactor // nil: bit for bit
-	holes     *blockio.Device  // tells where the source has holes, nil if it cannot
-	ordered   bool             // the sink takes pieces in the order of the file only
-	hash      bool             // return the SHA-256 of the pieces
+	strict    bool              // a block that cannot be read ends the copy
+	gap       int               // what may be read and thrown away between blocks, as in blockio.ReadOptions
+	redact    *redact.Redactor  // nil: bit for bit
+	holes     *blockio.Device   // tells where the source has holes, nil if it cannot
+	ordered   bool              // the sink takes pieces in the order of the file only
+	hash      bool              // return the SHA-256 of the pieces
+	encoder   *seekable.Encoder // compresses the pieces, nil if it is not to be done
 
 	inodes, bytes atomic.Uint64 // redacted
 	mu            sync.Mutex
@@ -100,6 +103,9 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 				}
 				if c.hash {
 					leaves[p.Off/image.PieceSize] = f.sum()
+				}
+				if f.err == nil && c.encoder != nil {
+					f.compress(c.encoder)
 				}
 				if f.err == nil && !c.ordered {
 					f.err = out.write(f)
@@ -147,6 +153,15 @@ func (c *copier) isHole(p image.Piece) bool {
 		}
 	}
 	return true
+}
+
+// compress makes the frame of a piece.
+func (f *filled) compress(enc *seekable.Encoder) {
+	if f.zero {
+		f.zstd = enc.Zeros(f.Len)
+	} else {
+		f.zstd = enc.Encode(f.buf)
+	}
 }
 
 // sum returns the hash of a piece.

@@ -21,6 +21,7 @@ type CreateOptions struct {
 	Raw   bool // raw instead of packed
 	Exact bool // store every block bit for bit, contents of inline files included
 	Force bool // write onto a block device
+	Zstd  int  // level of compression from 1 to 19, as of zstd; 0: none
 
 	// Confirm, if not nil, is asked when the volume has been scanned and
 	// before the output is opened. If it returns false nothing is written, and
@@ -34,7 +35,8 @@ type CreateOptions struct {
 // Estimate is what is known of an image before it is written.
 type Estimate struct {
 	// Bytes is the size of the image without its report: of a packed image
-	// the header, the blocks and the bitmap, of a raw one the blocks.
+	// the header, the blocks and the bitmap, of a raw one the blocks; all
+	// before compression.
 	Bytes uint64
 }
 
@@ -63,6 +65,9 @@ func CreateTo(ctx context.Context, device string, f *os.File, opts CreateOptions
 }
 
 func capture(ctx context.Context, device string, opts CreateOptions, dest destination) (*Report, error) {
+	if err := dest.compress(opts.Zstd); err != nil {
+		return nil, err
+	}
 	src, err := openToCopy(ctx, device)
 	if err != nil {
 		return nil, err
@@ -86,7 +91,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		report.Warnings = append(report.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
 	}
 
-	c := &copier{src: vol, holes: src.dev, blockSize: vol.Super().BlockSize()}
+	c := &copier{src: vol, holes: src.holes(), blockSize: vol.Super().BlockSize()}
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault

@@ -20,6 +20,11 @@ var (
 	ErrSameFile = errors.New("source and output are the same")
 	// ErrDevice says that an image is to be written onto a block device.
 	ErrDevice = errors.New("the output is a block device")
+	// ErrDeviceZstd says that a compressed image is to be written onto a block
+	// device, where its end, which it is read by, would not be found.
+	ErrDeviceZstd = errors.New("a compressed image cannot be on a block device")
+	// ErrTooLarge says that an image is too long to be compressed.
+	ErrTooLarge = errors.New("the image is too long to be compressed")
 	// ErrSwapped says that the operands of a restore look swapped: the device
 	// is an image, and the image a volume.
 	ErrSwapped = errors.New("device and image look swapped")

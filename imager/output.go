@@ -6,11 +6,13 @@ package imager
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"os"
 
 	"o2image/blockio"
+	"o2image/image/seekable"
 )
 
 // output is a sink for a whole image, which becomes one when it is finished.
@@ -31,7 +33,19 @@ type destination struct {
 	id     blockio.FileID // of what is there, zero if nothing is
 	stream *streamOutput  // if it is open already
 
-	devices bool // it may be a block device, by force
+	devices bool              // it may be a block device, by force
+	encoder *seekable.Encoder // nil: the image is not compressed
+}
+
+// compress says that the image is to be compressed at a level, if that is not 0.
+func (d *destination) compress(level int) (err error) {
+	if level == 0 {
+		return nil
+	}
+	if d.encoder, err = seekable.NewEncoder(level); err != nil {
+		return &OpError{"write", d.name, err}
+	}
+	return nil
 }
 
 // distinct refuses a destination that is the source.
@@ -46,15 +60,35 @@ func (d destination) distinct(src *Source) error {
 	return nil
 }
 
-// open opens what the name stands for: a file is replaced, a pipe or a
-// character device is written in sequence, and a block device only by force.
+// open opens what the name stands for, and compresses on the way there if that
+// is wanted.
 func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
+	if d.encoder == nil {
+		return d.openPlain(p, p.vital, blockSize, force)
+	}
+	if p.layout.Size() > seekable.MaxSize {
+		return nil, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, p.layout.Size(), seekable.MaxSize)
+	}
+	if info, err := os.Stat(d.name); d.stream == nil && err == nil && info.Mode().Type() == fs.ModeDevice {
+		return nil, ErrDeviceZstd
+	}
+	out, err := d.openPlain(p, zstdMagic, blockSize, force)
+	if err != nil {
+		return nil, err
+	}
+	return newZstdOutput(out, d.encoder), nil
+}
+
+// openPlain opens what the name stands for: a file is replaced, a pipe or a
+// character device is written in sequence, and a block device only by force.
+// The image is nothing without its part vital.
+func (d destination) openPlain(p *plan, vital span, blockSize int, force bool) (output, error) {
 	if d.stream != nil {
 		return d.stream, nil
 	}
 	info, err := os.Stat(d.name)
 	if err != nil || info.Mode().IsRegular() || info.IsDir() {
-		return newFileOutput(d.name, p.size, p.vital)
+		return newFileOutput(d.name, p.size, vital)
 	}
 	if info.Mode().Type() == fs.ModeDevice {
 		if !d.devices {

@@ -80,14 +80,14 @@ func (p *plan) write(ctx context.Context, c *copier, dest destination, force boo
 		return &OpError{"open", dest.name, err}
 	}
 	defer out.abort()
-	if err := p.writeTo(ctx, c, out); err != nil {
+	if err := p.writeTo(ctx, c, dest, out); err != nil {
 		return &OpError{"write", dest.name, err}
 	}
 	return nil
 }
 
-func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
-	c.ordered, c.hash = out.ordered(), p.packed != nil
+func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out output) error {
+	c.ordered, c.hash, c.encoder = out.ordered(), p.packed != nil, dest.encoder
 	leaves, err := c.run(ctx, p.layout, out)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 	p.report.NotRead = c.missing()
 	p.report.Redacted = Redacted{Inodes: c.inodes.Load(), Bytes: c.bytes.Load()}
 	if p.packed == nil {
-		return p.finishRaw(out)
+		return p.finishRaw(out, c.encoder != nil)
 	}
 	text, err := p.report.encode()
 	if err != nil {
@@ -120,9 +120,9 @@ func (p *plan) writeTo(ctx context.Context, c *copier, out output) error {
 
 // finishRaw gives a raw image the length of the volume, or where the file system
 // does not allow that, of all that is in it.
-func (p *plan) finishRaw(out output) error {
+func (p *plan) finishRaw(out output, compressed bool) error {
 	err := out.finish(p.layout.Size())
-	if !errors.Is(err, syscall.EFBIG) || p.end == 0 {
+	if !errors.Is(err, syscall.EFBIG) || p.end == 0 || compressed {
 		return err
 	}
 	p.report.Warnings = append(p.report.Warnings, fmt.Sprintf(

@@ -112,7 +112,11 @@ func isPackedFile(name string) bool {
 		return false
 	}
 	defer dev.Close()
-	_, err = packed.Open(dev, dev.Size())
+	src := &Source{dev: dev}
+	if src.zstd, err = openSeekable(dev); err != nil {
+		return false
+	}
+	_, err = packed.Open(src.contents())
 	return err == nil
 }
 
@@ -146,7 +150,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 		return err
 	}
 	if trailer != nil {
-		if err := trailer.Verify(ctx, r.src.dev, verifiers); err != nil {
+		if err := r.src.Verify(ctx, trailer, verifiers); err != nil {
 			return err
 		}
 	}

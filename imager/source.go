@@ -13,6 +13,7 @@ import (
 	"o2image/blockio"
 	"o2image/image"
 	"o2image/image/packed"
+	"o2image/image/seekable"
 	"o2image/ocfs2"
 	"o2image/volume"
 )
@@ -22,12 +23,14 @@ import (
 type Source struct {
 	name   string
 	dev    *blockio.Device
+	zstd   *seekable.Reader  // nil if the file is not compressed
 	kept   *blockio.Retainer // what the walk read, nil unless the source is to be copied
 	packed *packed.Reader    // nil if the format is not packed
 	vol    *volume.Volume
 }
 
-// Open opens a device, a raw image or a packed image. Errors are [OpError].
+// Open opens a device, a raw image or a packed image, where the images may be
+// compressed with a seek table. Errors are [OpError].
 func Open(ctx context.Context, name string) (*Source, error) { return openSource(ctx, name, 0) }
 
 // keepBudget is how much memory may hold blocks that the walk of a volume has
@@ -54,19 +57,49 @@ func openSource(ctx context.Context, name string, keep int) (*Source, error) {
 
 // probe finds out the format.
 func (s *Source) probe(ctx context.Context, keep int) error {
-	var r io.ReaderAt = s.dev
-	p, err := packed.Open(s.dev, s.dev.Size())
+	var err error
+	if s.zstd, err = openSeekable(s.dev); err != nil {
+		return err
+	}
+	r, size := s.contents()
+	p, err := packed.Open(r, size)
 	switch {
 	case err == nil:
 		s.packed, r = p, p
 	case !errors.Is(err, image.ErrFormat):
 		return err
 	case keep > 0:
-		s.kept = blockio.NewRetainer(s.dev, keep)
+		s.kept = blockio.NewRetainer(r, keep)
 		r = s.kept
 	}
 	s.vol, err = volume.Open(ctx, r)
 	return err
+}
+
+// openSeekable opens a compressed file; it returns nil for all others.
+func openSeekable(dev *blockio.Device) (*seekable.Reader, error) {
+	z, err := seekable.Open(dev, dev.Size())
+	if errors.Is(err, seekable.ErrFormat) {
+		return nil, nil
+	}
+	return z, err
+}
+
+// contents returns the bytes of the device or image, decompressed, and their
+// number.
+func (s *Source) contents() (io.ReaderAt, int64) {
+	if s.zstd != nil {
+		return s.zstd, s.zstd.Size()
+	}
+	return s.dev, s.dev.Size()
+}
+
+// holes returns what tells where the volume has holes, nil if nothing does.
+func (s *Source) holes() *blockio.Device {
+	if s.packed != nil || s.zstd != nil {
+		return nil
+	}
+	return s.dev
 }
 
 // walked says that the walk is over and the copy begins.
@@ -92,6 +125,16 @@ func (s *Source) Volume() *volume.Volume { return s.vol }
 
 // Packed returns the packed image that the source is, nil if it is none.
 func (s *Source) Packed() *packed.Reader { return s.packed }
+
+// Zstd returns the compressed file that the source is in, nil if it is in none.
+func (s *Source) Zstd() *seekable.Reader { return s.zstd }
+
+// Verify compares a packed image with the hashes in its trailer, as
+// [packed.Trailer.Verify] does.
+func (s *Source) Verify(ctx context.Context, trailer *packed.Trailer, parallel int) error {
+	r, _ := s.contents()
+	return trailer.Verify(ctx, r, parallel)
+}
 
 // Close closes the source.
 func (s *Source) Close() error { return s.dev.Close() }
