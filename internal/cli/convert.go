@@ -14,13 +14,14 @@ import (
 )
 
 func (p *program) newConvertCommand() *cobra.Command {
+	var zstd int
 	cmd := &cobra.Command{
-		Use:   "convert source target",
+		Use:   "convert [--zstd] source target",
 		Short: "make a raw image of a packed one, or the other way round",
 		Long: `convert reads the image source and writes the image target in the other
 format. It asks nothing, and changes nothing in the blocks. Neither is a
 block device: the one is made an image without a command, and the other
-written with -I.
+written with -I. The source may be compressed, and the target is with --zstd.
 `,
 		Example: `The raw form of a packed image:
 
@@ -29,21 +30,23 @@ written with -I.
 		DisableFlagsInUseLine: true,
 		Args:                  operands(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.convert(cmd.Context(), args[0], args[1])
+			return p.convert(cmd.Context(), args[0], args[1], zstd)
 		},
 		ValidArgsFunction: completeFiles,
 	}
+	addZstd(cmd.Flags(), &zstd)
 	addHelp(cmd)
 	return cmd
 }
 
-// convert writes the image source to target in the other format.
-func (p *program) convert(ctx context.Context, source, target string) error {
+// convert writes the image source to target in the other format, compressed if
+// zstd is a level.
+func (p *program) convert(ctx context.Context, source, target string, zstd int) error {
 	at, err := imageTime()
 	if err != nil {
 		return err
 	}
-	report, err := o2image.Convert(ctx, source, target, o2image.ConvertOptions{Time: at, Program: programVersion})
+	report, err := o2image.Convert(ctx, source, target, o2image.ConvertOptions{Time: at, Program: programVersion, Zstd: zstd})
 	err = ofSource(err, source)
 	switch {
 	case errors.Is(err, o2image.ErrDevice):

@@ -33,6 +33,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		Raw:     o.raw,
 		Exact:   o.exact,
 		Force:   o.force,
+		Zstd:    o.zstd,
 		Time:    at,
 		Program: programVersion,
 	}

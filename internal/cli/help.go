@@ -80,8 +80,12 @@ func options(cmd *cobra.Command) []option {
 		if f.Shorthand != "" {
 			name = "-" + f.Shorthand + ", " + name
 		}
-		if f.NoOptDefVal == "" {
+		switch f.NoOptDefVal {
+		case "":
 			name += " " + value
+		case present:
+		default:
+			name += "[=" + value + "]"
 		}
 		list = append(list, option{name: name, text: text})
 	})

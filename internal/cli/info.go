@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -59,10 +58,17 @@ was damaged on the way the exit status is 1.`)
 type facts struct {
 	File      string             `json:"file"`
 	Format    string             `json:"format"`
+	Zstd      *zstdFacts         `json:"zstd,omitempty"`
 	Packed    *packedFacts       `json:"packed,omitempty"`
 	Redaction string             `json:"redaction"`
 	Volume    o2image.VolumeInfo `json:"volume"`
 	Report    *o2image.Report    `json:"report,omitempty"`
+}
+
+// zstdFacts is what is known of a compressed file.
+type zstdFacts struct {
+	Frames  int   `json:"frames"`
+	Content int64 `json:"content"` // bytes, decompressed
 }
 
 // packedFacts is what the header and the trailer of a packed image hold.
@@ -88,9 +94,12 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 	if f.Report, err = src.Report(); err != nil {
 		return err
 	}
+	if z := src.Zstd(); z != nil {
+		f.Zstd = &zstdFacts{Frames: z.Frames(), Content: z.Size()}
+	}
 	var damage error
 	if reader := src.Packed(); reader != nil {
-		if f.Packed, damage, err = describePacked(ctx, name, reader, o.verify); err != nil {
+		if f.Packed, damage, err = describePacked(ctx, src, o.verify); err != nil {
 			return err
 		}
 		if record, ok := reader.Record(); ok {
@@ -110,7 +119,8 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 
 // describePacked returns the facts about a packed image, and what is damaged if
 // it is to be verified.
-func describePacked(ctx context.Context, name string, r *packed.Reader, verify bool) (f *packedFacts, damage, err error) {
+func describePacked(ctx context.Context, src *o2image.Source, verify bool) (f *packedFacts, damage, err error) {
+	name, r := src.Name(), src.Packed()
 	header := r.Header()
 	f = &packedFacts{
 		Version:   header.Version,
@@ -134,13 +144,8 @@ func describePacked(ctx context.Context, name string, r *packed.Reader, verify b
 	if !verify {
 		return f, nil, nil
 	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, nil, &o2image.OpError{Op: "open", Name: name, Err: err}
-	}
-	defer file.Close()
 	f.Hashes = "verified"
-	if err := trailer.Verify(ctx, file, runtime.GOMAXPROCS(0)); err != nil {
+	if err := src.Verify(ctx, trailer, runtime.GOMAXPROCS(0)); err != nil {
 		f.Hashes, damage = "differ", &o2image.OpError{Op: "verify", Name: name, Err: err}
 	}
 	return f, damage, ctx.Err()
@@ -163,6 +168,11 @@ func printFacts(output io.Writer, f facts) error {
 		row("format", "%s: a device or a raw image", f.Format)
 	} else {
 		row("format", "%s, version %d", f.Format, f.Packed.Version)
+	}
+	if f.Zstd != nil {
+		row("zstd", "%d frames, %s decompressed", f.Zstd.Frames, bytesText(uint64(f.Zstd.Content)))
+	}
+	if f.Packed != nil {
 		row("written", "%s", f.Packed.Written.Format(time.DateTime+" UTC"))
 		row("stored", "%d blocks, %s", f.Packed.Stored, bytesText(f.Packed.Stored*uint64(f.Packed.BlockSize)))
 		row("redaction", "%s", f.Redaction)

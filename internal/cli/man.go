@@ -53,6 +53,10 @@ JSON and a SHA-256 hash of every MiB.
 Raw image: a sparse file as long as the volume with each stored block at its
 own place. It can be used like a device, with fsck.ocfs2 -n for instance.
 Copy it with tools that keep holes.
+
+Compressed image: one of these in independent frames of zstd, 1 MiB of it each,
+with the seek table of the public seekable format behind them, which zstd passes
+over. debugfs.ocfs2 and o2image 1.8.7 want it decompressed.
 `
 	environmentText = `POSIXLY_CORRECT
       Options end at the first operand.

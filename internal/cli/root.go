@@ -23,6 +23,7 @@ type rootOptions struct {
 	force       bool
 	verbose     bool
 	report      string
+	zstd        int
 	version     bool
 }
 
@@ -45,7 +46,8 @@ The image is packed: the blocks one after the other, with a bitmap that
 tells their places. With -r it is raw: a sparse file as long as the volume
 that can be used like the volume itself. An image_file of - is standard
 output. A regular image_file appears under its name when it is whole, with
-mode 0600 if it is new; an existing one keeps its mode.
+mode 0600 if it is new; an existing one keeps its mode. With --zstd the
+image is compressed; such images are read like the others.
 
 With -I the roles are turned round: image_file is read and device is written.
 
@@ -71,7 +73,7 @@ A raw image:
 
 Compressed on the way, and without a file on this node:
 
-  # o2image /dev/sda1 - | zstd > sda1.out.zst
+  # o2image --zstd /dev/sda1 - | ssh host 'cat > sda1.out.zst'
   # o2image /dev/sda1 - | gzip | ssh host 'cat > sda1.out.gz'
 
 A raw image through a pipe, and its holes made again:
@@ -129,6 +131,8 @@ image onto a block device, with -I a device that is mounted or in use.`)
 failures prints nothing, but on a terminal it warns of a volume that is
 mounted or has a journal to replay.`)
 	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON.")
+
+	addZstd(flags, &o.zstd)
 
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
