@@ -1,0 +1,11 @@
+module o2image/bench
+
+go 1.26.0
+
+require (
+	github.com/hanwen/go-fuse/v2 v2.12.1
+	golang.org/x/sys v0.49.0
+	o2image v0.0.0
+)
+
+replace o2image => ../
