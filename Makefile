@@ -7,10 +7,12 @@ DESTDIR ?=
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR  ?= $(PREFIX)/share/man
 DEMO    ?= plain-b1k
+VOLUMES ?= S FRAG
+BENCH   ?= -n 3
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all build test lint demo corpus man install clean
+.PHONY: all build test lint demo corpus bench man install clean
 
 all: build
 
@@ -25,6 +27,7 @@ lint: ## vet, gofumpt, staticcheck
 	$(GO) vet ./...
 	@out=$$($(GO) tool gofumpt -l .); [ -z "$$out" ] || { echo "gofumpt would change:" $$out; exit 1; }
 	$(GO) tool staticcheck ./...
+	staticcheck=$$($(GO) tool -n staticcheck) && cd bench && $(GO) vet ./... && "$$staticcheck" ./...
 
 demo: build ## make images of a small volume, show what is in them
 	tools/demo $(DEMO)
@@ -33,6 +36,12 @@ corpus: ## build the volumes of testdata/corpus anew
 	tools/install-deps
 	$(GO) run ./corpus build build/corpus
 	$(GO) run ./corpus pack build/corpus testdata/corpus
+
+bench: build ## compare with o2image 1.8.7; VOLUMES, see bench/README.md; as root
+	tools/install-deps
+	$(GO) -C bench test ./...
+	$(GO) -C bench build -o ../build/bench/ .
+	build/bench/bench $(BENCH) $(VOLUMES)
 
 man: build ## the manual page
 	bin/o2image man >man/o2image.8
