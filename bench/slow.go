@@ -46,6 +46,7 @@ func mountSlow(image, dir string, delay time.Duration) (*slowVolume, error) {
 		FsName:            image,
 		Name:              "slow",
 		MaxWrite:          maxRequest, // of reads too
+		DisableSplice:     true,       // pipes are too small for such an answer
 	}})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
