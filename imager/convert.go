@@ -22,8 +22,8 @@ type ConvertOptions struct {
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
-// changes no block. The source may be compressed. Neither source nor target can be a block device: to make an
-// image of a volume is the work of [Create].
+// changes no block. The source may be compressed. Neither source nor target can
+// be a block device: to make an image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	src, err := openToCopy(ctx, source)
 	if err != nil {

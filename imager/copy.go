@@ -147,6 +147,9 @@ func (c *copier) isHole(p image.Piece) bool {
 	}
 	for _, s := range p.Segments {
 		off := int64(s.Blkno) * int64(c.blockSize)
+		if off+int64(s.Count*c.blockSize) > c.holes.Size() {
+			return false // not a hole: missing
+		}
 		start, _, err := c.holes.NextData(off)
 		if !errors.Is(err, io.EOF) && (err != nil || start < off+int64(s.Count*c.blockSize)) {
 			return false

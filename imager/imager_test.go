@@ -21,6 +21,7 @@ import (
 	"o2image/imager"
 	"o2image/internal/ocfs2test"
 	"o2image/ocfs2"
+	"o2image/volume"
 )
 
 func command(t *testing.T, name string, args ...string) {
@@ -61,6 +62,29 @@ func TestTruncatedDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer src.Close()
+	// The blocks behind the end, by the set of the whole volume, are just those.
+	whole := openVolume(t, vol.Path)
+	meta, err := whole.Metadata(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := uint64(vol.Size/4) >> whole.Super().BlockBits
+	var want []image.Run
+	for start, n := range meta.Blocks.SpansFrom(end) {
+		want = append(want, image.Run{Start: start, Len: n})
+	}
+	if !slices.Equal(report.NotRead, want) {
+		t.Errorf("not read: %v, behind the end lie %v", report.NotRead, want)
+	}
+	// In a raw image these blocks have a piece of their own.
+	asRaw, err := imager.Create(t.Context(), path, filepath.Join(t.TempDir(), "raw"), imager.CreateOptions{Raw: true})
+	if err != nil || !slices.Equal(asRaw.NotRead, want) {
+		t.Errorf("raw: not read: %v, %v; behind the end lie %v", asRaw.NotRead, err, want)
+	}
+	converted, err := imager.Convert(t.Context(), packed, filepath.Join(t.TempDir(), "raw"), imager.ConvertOptions{})
+	if err != nil || !slices.Equal(converted.NotRead, want) || !converted.Incomplete() {
+		t.Errorf("converted: %v, %v", converted, err)
+	}
 	carried, err := src.Report()
 	if err != nil || !slices.Equal(carried.NotRead, report.NotRead) {
 		t.Errorf("the image reports %v, %v", carried, err)
@@ -86,6 +110,16 @@ func TestTruncatedDevice(t *testing.T) {
 	if want := readBlock(t, vol.Path, lost, bs); !bytes.Equal(got, want) {
 		t.Errorf("restoring changed block %d, which the image does not have", lost)
 	}
+}
+
+func openVolume(t *testing.T, path string) *volume.Volume {
+	t.Helper()
+	src, err := imager.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	return src.Volume()
 }
 
 func readBlock(t *testing.T, path string, blkno, bs int64) []byte {

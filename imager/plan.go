@@ -92,8 +92,9 @@ func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out out
 	if err != nil {
 		return err
 	}
-	p.report.NotRead = c.missing()
-	p.report.Redacted = Redacted{Inodes: c.inodes.Load(), Bytes: c.bytes.Load()}
+	p.report.NotRead = append(p.report.NotRead, c.missing()...)
+	p.report.Redacted.Inodes += c.inodes.Load()
+	p.report.Redacted.Bytes += c.bytes.Load()
 	if p.packed == nil {
 		return p.finishRaw(out, c.encoder != nil)
 	}

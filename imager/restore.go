@@ -123,13 +123,6 @@ func isPackedFile(name string) bool {
 // readImage verifies the image and finds out what it holds.
 func (r *restoring) readImage(ctx context.Context) error {
 	vol := r.src.vol
-	slots, err := vol.Slots(ctx)
-	if err != nil {
-		r.report.Warnings = append(r.report.Warnings, "the state of the slots is not known: "+err.Error())
-	}
-	r.report.Slots = slots
-	r.report.Volume = DescribeVolume(vol.Super())
-	dirty := r.report.Dirty()
 	inline := vol.Super().Incompat.Has(ocfs2.IncompatInlineData)
 
 	if r.src.packed == nil {
@@ -140,11 +133,13 @@ func (r *restoring) readImage(ctx context.Context) error {
 		r.report.describe(ctx, vol, meta)
 		r.runs = spans(meta)
 		r.redacted = inline // a raw image does not say
-		if inline && dirty {
+		if inline && r.report.Dirty() {
 			r.dirty, err = r.journalRedacted(ctx, meta)
 		}
 		return err
 	}
+	r.report.Volume = DescribeVolume(vol.Super())
+	r.report.describeSlots(ctx, vol)
 	trailer, err := r.src.packed.Trailer()
 	if err != nil {
 		return err
@@ -157,7 +152,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 	r.runs = r.src.packed.Runs
 	if record, ok := r.src.packed.Record(); ok {
 		r.redacted = inline && record.Redaction != image.RedactionExact
-		r.dirty = r.redacted && dirty
+		r.dirty = r.redacted && r.report.Dirty()
 	}
 	return nil
 }
