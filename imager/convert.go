@@ -45,7 +45,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, err
 	}
 	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
-	c := &copier{src: src, blockSize: src.super().BlockSize(), strict: true}
+	c := &copier{src: src, name: source, blockSize: src.super().BlockSize(), strict: true}
 	var p *plan
 	if src.packed != nil {
 		c.gap = noGap

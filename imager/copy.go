@@ -57,6 +57,7 @@ var (
 // copier copies blocks of a volume into the pieces of an output.
 type copier struct {
 	src       io.ReaderAt // offsets are those of the volume
+	name      string      // of src, for errors
 	blockSize int
 	strict    bool              // a block that cannot be read ends the copy
 	gap       int               // what may be read and thrown away between blocks, as in blockio.ReadOptions
@@ -189,7 +190,7 @@ func (c *copier) fill(ctx context.Context, layout image.Layout, f *filled) error
 		opt.Failed = func(i int, _ error) { failed = append(failed, i) }
 	}
 	if err := blockio.ReadSegments(ctx, c.src, segs, opt); err != nil {
-		return err
+		return &OpError{"read", c.name, err}
 	}
 	for _, i := range failed {
 		c.salvage(f.Segments[i].Blkno, segs[i].P)

@@ -91,7 +91,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		report.Warnings = append(report.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
 	}
 
-	c := &copier{src: vol, holes: src.holes(), blockSize: vol.Super().BlockSize()}
+	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize()}
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault

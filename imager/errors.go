@@ -55,6 +55,14 @@ func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Name,
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
+// during says that err came up in a step, unless it names a step of its own.
+func during(op, name string, err error) error {
+	if own, ok := errors.AsType[*OpError](err); ok {
+		return own
+	}
+	return &OpError{op, name, err}
+}
+
 // refusal is an error that Force overrides.
 type refusal struct{ error }
 

@@ -313,3 +313,18 @@ func TestFormats(t *testing.T) {
 		src.Close()
 	}
 }
+
+// TestUnreadableImage wants the error of a restore to name the image where that
+// cannot be read: a raw one that has been cut off behind its superblock.
+func TestUnreadableImage(t *testing.T) {
+	vol := ocfs2test.Unpack(t, "min-b2k-c4k")
+	raw := vol.Copy(t)
+	if err := os.Truncate(raw, vol.Size/4); err != nil {
+		t.Fatal(err)
+	}
+	_, err := imager.Restore(t.Context(), filepath.Join(t.TempDir(), "target"), raw, imager.RestoreOptions{Raw: true})
+	op, ok := errors.AsType[*imager.OpError](err)
+	if !ok || op.Op != "read" || op.Name != raw {
+		t.Errorf("got %v", err)
+	}
+}

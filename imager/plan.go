@@ -81,7 +81,7 @@ func (p *plan) write(ctx context.Context, c *copier, dest destination, force boo
 	}
 	defer out.abort()
 	if err := p.writeTo(ctx, c, dest, out); err != nil {
-		return &OpError{"write", dest.name, err}
+		return during("write", dest.name, err)
 	}
 	return nil
 }

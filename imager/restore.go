@@ -63,7 +63,7 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 	}
 	src.walked()
 	if err := errors.Join(r.write(ctx, target), target.Close()); err != nil {
-		return r.report, &OpError{"write", device, err}
+		return r.report, during("write", device, err)
 	}
 	return r.report, nil
 }
@@ -253,7 +253,7 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 	if err := out.eraseSupers(); err != nil {
 		return err
 	}
-	c := &copier{src: r.src, blockSize: sb.BlockSize(), strict: true}
+	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true}
 	if r.src.packed != nil {
 		c.gap = noGap
 	}
