@@ -59,7 +59,7 @@ func describe(t *testing.T, name string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta, err := v.Metadata(ctx)
+	meta, err := v.Metadata(ctx, volume.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"o2image/blockio"
 	"o2image/image"
 	"o2image/image/raw"
+	"o2image/volume"
 )
 
 // ConvertOptions says how [Convert] works.
@@ -84,7 +85,7 @@ func unpack(src *Source, report *Report) (*plan, error) {
 // pack plans a packed image of a raw one, which does not say what was taken out
 // of it.
 func pack(ctx context.Context, src *Source, report *Report) (*plan, error) {
-	meta, err := src.vol.Metadata(ctx)
+	meta, err := src.vol.Metadata(ctx, volume.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"o2image/blockio"
 	"o2image/image"
 	"o2image/redact"
+	"o2image/volume"
 )
 
 // CreateOptions says how [Create] and [CreateTo] make an image. The zero value
@@ -80,7 +81,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	vol := src.vol
-	meta, err := vol.Metadata(ctx)
+	meta, err := vol.Metadata(ctx, volume.Options{})
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}

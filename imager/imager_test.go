@@ -64,7 +64,7 @@ func TestTruncatedDevice(t *testing.T) {
 	defer src.Close()
 	// The blocks behind the end, by the set of the whole volume, are just those.
 	whole := openVolume(t, vol.Path)
-	meta, err := whole.Metadata(t.Context())
+	meta, err := whole.Metadata(t.Context(), volume.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 	inline := vol.Super().Incompat.Has(ocfs2.IncompatInlineData)
 
 	if r.src.packed == nil {
-		meta, err := vol.Metadata(ctx)
+		meta, err := vol.Metadata(ctx, volume.Options{})
 		if err != nil {
 			return err
 		}

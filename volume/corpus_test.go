@@ -48,7 +48,7 @@ func TestMetadataSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v, f := openFile(t, ocfs2test.Unpack(t, name).Path)
-			meta, err := v.Metadata(t.Context())
+			meta, err := v.Metadata(t.Context(), volume.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +81,7 @@ func TestClasses(t *testing.T) {
 			t.Parallel()
 			vol := ocfs2test.Unpack(t, name)
 			v, _ := openFile(t, vol.Path)
-			meta, err := v.Metadata(t.Context())
+			meta, err := v.Metadata(t.Context(), volume.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -404,7 +404,7 @@ func TestMetadataCancelled(t *testing.T) {
 	v, _ := openFile(t, ocfs2test.Unpack(t, "plain-b1k").Path)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := v.Metadata(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := v.Metadata(ctx, volume.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -47,7 +47,9 @@ type Finding struct {
 	Class    Class    `json:"class"`           // of the block or of what it would have led to
 	Block    uint64   `json:"block"`           // the block at fault
 	Inode    uint64   `json:"inode,omitempty"` // the inode whose structure led there, 0 if none
+	Path     []uint64 `json:"path,omitempty"`  // blocks that led from the inode to the block, the inode not among them
 	Text     string   `json:"text"`            // what was seen and what was expected
+	Lost     string   `json:"lost,omitempty"`  // what was therefore not followed
 }
 
 func (f Finding) String() string {

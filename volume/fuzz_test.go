@@ -44,7 +44,7 @@ func FuzzVolume(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	meta, err := v.Metadata(f.Context())
+	meta, err := v.Metadata(f.Context(), volume.Options{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func FuzzVolume(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := v.Metadata(ctx); err != nil {
+		if _, err := v.Metadata(ctx, volume.Options{}); err != nil {
 			t.Errorf("walk: %v", err)
 		}
 		_, _ = v.Slots(ctx) // an error is an answer

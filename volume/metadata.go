@@ -42,10 +42,19 @@ func (m *Metadata) Complete() bool {
 	return m.Found == len(m.Findings)
 }
 
+// Options says how [Volume.Metadata] looks for metadata. The zero value suits
+// sound volumes.
+type Options struct {
+	// Sweep has everything read that nothing claims. What shows by its
+	// signature, its own number and its generation that it is metadata of this
+	// volume belongs to the set as well.
+	Sweep bool
+}
+
 // Metadata finds the metadata set by following the allocators: inodes are found
 // in the inode allocators, and what belongs to each inode by its own flags.
 // Damage does not stop it; the error is that of ctx.
-func (v *Volume) Metadata(ctx context.Context) (*Metadata, error) {
+func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) {
 	w := &walk{
 		v:     v,
 		set:   blockset.NewBuilder(),
