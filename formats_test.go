@@ -16,6 +16,7 @@ import (
 
 	"o2image"
 	"o2image/internal/ocfs2test"
+	"o2image/volume"
 )
 
 // describe lists all that the walkers find on a volume, whatever it is read from.
