@@ -43,6 +43,7 @@ type (
 	ConvertOptions = imager.ConvertOptions
 	Estimate       = imager.Estimate
 	Report         = imager.Report
+	Run            = imager.Run
 	VolumeInfo     = imager.VolumeInfo
 	OpError        = imager.OpError
 	Source         = imager.Source

@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,8 @@ type Device struct {
 	align  int // of offset and length of an O_DIRECT read: a power of two
 	block  bool
 	direct bool
+
+	reads, bytes atomic.Uint64
 }
 
 // Open opens a block device or regular file for reading, with O_DIRECT: the
@@ -146,7 +149,10 @@ func (d *Device) pread(p []byte, off int64) (n int, err error) {
 			}
 		}
 	})
-	return max(n, 0), err
+	n = max(n, 0)
+	d.reads.Add(1)
+	d.bytes.Add(uint64(n))
+	return n, err
 }
 
 // ReadAt reads len(p) bytes from byte off on, as [io.ReaderAt] demands, of any
@@ -213,6 +219,10 @@ func (d *Device) SectorSize() int { return d.align }
 
 // Direct reports whether reads go past the page cache.
 func (d *Device) Direct() bool { return d.direct }
+
+// Reads returns how many requests have been made so far, those that failed
+// included, and how many bytes they have read.
+func (d *Device) Reads() (requests, bytes uint64) { return d.reads.Load(), d.bytes.Load() }
 
 // IsBlock reports whether this is a block device.
 func (d *Device) IsBlock() bool { return d.block }

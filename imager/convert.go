@@ -26,6 +26,7 @@ type ConvertOptions struct {
 // changes no block. The source may be compressed. Neither source nor target can
 // be a block device: to make an image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
+	start := time.Now()
 	src, err := openToCopy(ctx, source)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,9 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, &OpError{"read", source, err}
 	}
 	src.walked()
-	return report, p.write(ctx, c, dest, false)
+	err = p.write(ctx, c, dest, false)
+	report.Run = src.ran(target, start)
+	return report, err
 }
 
 // unpack plans a raw image of a packed one. The report is that of the source,

@@ -66,6 +66,7 @@ func CreateTo(ctx context.Context, device string, f *os.File, opts CreateOptions
 }
 
 func capture(ctx context.Context, device string, opts CreateOptions, dest destination) (*Report, error) {
+	start := time.Now()
 	if err := dest.compress(opts.Zstd); err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
-	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
+	report := &Report{Program: opts.Program, Options: opts.chosen(), Created: creation(opts.Time)}
 	report.describe(ctx, vol, meta)
 	if at, mounted, err := blockio.MountPoint(device); err == nil && mounted {
 		report.Mounted = at
@@ -106,7 +107,22 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, ErrRefused
 	}
 	src.walked()
-	return report, p.write(ctx, c, dest, opts.Force)
+	err = p.write(ctx, c, dest, opts.Force)
+	report.Run = src.ran(dest.name, start)
+	return report, err
+}
+
+// chosen names the options that decide what is in an image, as the command line
+// has them.
+func (o CreateOptions) chosen() []string {
+	var names []string
+	if o.Raw {
+		names = append(names, "raw")
+	}
+	if o.Exact {
+		names = append(names, "exact")
+	}
+	return names
 }
 
 // creation returns the time that an image carries: t, or now, in seconds.

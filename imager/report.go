@@ -20,6 +20,7 @@ import (
 // is the same for the same volume and options, but for the time.
 type Report struct {
 	Program   string             `json:"program,omitempty"` // name and version
+	Options   []string           `json:"options,omitempty"` // what was asked for, as far as it decides what is in the image
 	Created   time.Time          `json:"created"`
 	Format    string             `json:"format"`
 	Redaction string             `json:"redaction"`
@@ -32,6 +33,17 @@ type Report struct {
 	Findings  []volume.Finding   `json:"findings,omitempty"`
 	Found     int                `json:"found,omitempty"`    // findings in all; the list is bounded
 	Warnings  []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing
+	Run       *Run               `json:"run,omitempty"`      // in no image
+}
+
+// Run is what differs from run to run although the image is the same.
+type Run struct {
+	Source    string  `json:"source"` // the file or device that was read
+	Output    string  `json:"output"` // and that was written
+	Seconds   float64 `json:"seconds"`
+	Direct    bool    `json:"direct"`     // the source was read past the page cache
+	Reads     uint64  `json:"reads"`      // requests to the source
+	BytesRead uint64  `json:"bytes_read"` // from the source
 }
 
 // VolumeInfo identifies a volume.
@@ -141,8 +153,11 @@ func (r *Report) Incomplete() bool {
 	return false
 }
 
+// encode returns the report in the form that an image carries.
 func (r *Report) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(r, "", "  ")
+	carried := *r
+	carried.Run = nil
+	b, err := json.MarshalIndent(carried, "", "  ")
 	if err != nil {
 		return nil, err
 	}

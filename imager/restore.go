@@ -45,6 +45,7 @@ const verifiers = 4
 // last: until then nothing mounts the device, and a second Restore completes
 // what the first left.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
+	start := time.Now()
 	src, err := openToCopy(ctx, imageFile)
 	if err != nil {
 		return nil, err
@@ -62,7 +63,9 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 		return nil, &OpError{"open", device, err}
 	}
 	src.walked()
-	if err := errors.Join(r.write(ctx, target), target.Close()); err != nil {
+	err = errors.Join(r.write(ctx, target), target.Close())
+	r.report.Run = src.ran(device, start)
+	if err != nil {
 		return r.report, during("write", device, err)
 	}
 	return r.report, nil

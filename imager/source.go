@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"o2image/blockio"
 	"o2image/image"
@@ -106,6 +107,15 @@ func (s *Source) holes() *blockio.Device {
 func (s *Source) walked() {
 	if s.kept != nil {
 		s.kept.Seal()
+	}
+}
+
+// ran tells about a run that copied the source to output since start.
+func (s *Source) ran(output string, start time.Time) *Run {
+	reads, bytes := s.dev.Reads()
+	return &Run{
+		Source: s.name, Output: output, Seconds: time.Since(start).Seconds(),
+		Direct: s.dev.Direct(), Reads: reads, BytesRead: bytes,
 	}
 }
 

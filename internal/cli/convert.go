@@ -54,5 +54,9 @@ func (p *program) convert(ctx context.Context, source, target string, zstd int) 
 	case errors.Is(err, o2image.ErrDeviceSource):
 		err = hintError{err, fmt.Sprintf("to make an image of a device: %s %s %s", p.name, source, target)}
 	}
-	return p.account(report, err, rootOptions{}, source, target)
+	packed := target
+	if report != nil && report.Format != o2image.FormatPacked.String() {
+		packed = source
+	}
+	return p.account(report, err, rootOptions{}, packed, source, target)
 }

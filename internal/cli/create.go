@@ -48,7 +48,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		if errors.Is(err, syscall.EPIPE) {
 			err = closedError{err}
 		}
-		return p.account(report, p.explain(err, device), o, device)
+		return p.account(report, p.explain(err, device), o, "", device)
 	}
 
 	var asked error
@@ -66,7 +66,11 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		}
 		return asked
 	}
-	return p.account(report, p.explain(err, device), o, device, image)
+	packed := image
+	if o.raw {
+		packed = ""
+	}
+	return p.account(report, p.explain(err, device), o, packed, device, image)
 }
 
 // explain adds to an error of a copy what the user may not know.

@@ -200,6 +200,12 @@ func printFacts(output io.Writer, f facts) error {
 // printReport prints what a report adds to the facts.
 func printReport(row func(name, format string, args ...any), r *o2image.Report) {
 	row("made by", "%s", r.Program)
+	if len(r.Options) > 0 {
+		row("options", "%s", strings.Join(r.Options, " "))
+	}
+	if r.Mounted != "" {
+		row("mounted", "at %s, when it was copied", r.Mounted)
+	}
 	for _, s := range r.Slots {
 		if s.InUse || s.Dirty {
 			row("slot", "%d: in use %t, node %d, journal dirty %t", s.Slot, s.InUse, s.Node, s.Dirty)
@@ -216,9 +222,9 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 		row("warning", "%s", text)
 	}
 	for _, finding := range r.Findings {
-		row("finding", "%s", finding)
+		row("finding", "%s", findingText(finding))
 	}
 	if more := r.Found - len(r.Findings); more > 0 {
-		row("finding", "and %d more", more)
+		row("finding", "and %d more, which were only counted", more)
 	}
 }

@@ -10,18 +10,23 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"o2image"
+	"o2image/blockio"
 	"o2image/volume"
 )
 
-// maxFindingLines is how many findings are said on standard error.
-const maxFindingLines = 20
+// maxSummary is how many lines standard error gets, at most, about what was
+// found wrong.
+const maxSummary = 10
 
 // account says what a run that wrote an image or a volume came to, and writes
 // the report of it. It returns err, or errIncomplete if the run was not
-// complete. report may be nil if err is not.
-func (p *program) account(report *o2image.Report, err error, o rootOptions, files ...string) error {
+// complete. report may be nil if err is not. image is the image that the report
+// is in, empty if it is in none.
+func (p *program) account(report *o2image.Report, err error, o rootOptions, image string, files ...string) error {
 	if report == nil {
 		return err
 	}
@@ -36,41 +41,114 @@ func (p *program) account(report *o2image.Report, err error, o rootOptions, file
 			p.say("warning: %s", escape(warning))
 		}
 	}
-	incomplete := err == nil && report.Incomplete()
-	if incomplete || o.verbose {
-		p.sayMissing(report, o.verbose)
-	}
-	if o.verbose {
+	switch {
+	case o.verbose:
+		p.sayFindings(report)
 		p.saySummary(report)
+	case err == nil:
+		for _, line := range summary(report, p.whereAll(o.report, image)) {
+			p.say("%s", line)
+		}
 	}
-	if incomplete {
+	if err == nil && report.Incomplete() {
 		return errIncomplete
 	}
 	return err
 }
 
-// sayMissing says what could not be found or read; with all, every
-// contradiction on the volume.
-func (p *program) sayMissing(report *o2image.Report, all bool) {
+// whereAll says where all findings are.
+func (p *program) whereAll(report, image string) string {
+	if report != "" {
+		return "all of it is in " + escape(report)
+	}
+	if info, err := os.Stat(image); err == nil && info.Mode().IsRegular() {
+		return fmt.Sprintf("to see all of it: %s info %s", p.name, escape(image))
+	}
+	return "to have all of it written down: --report FILE"
+}
+
+// kind is what is counted as one in a summary.
+type kind struct {
+	severity volume.Severity
+	class    volume.Class
+}
+
+// summary puts what was found wrong into at most maxSummary lines: how often
+// each kind of it was found, with the first of them, the worst kinds before the
+// others. The last line is where. There are no lines if nothing was found.
+func summary(report *o2image.Report, where string) []string {
 	var lines []string
+	if len(report.NotRead) > 0 {
+		var blocks uint64
+		for _, run := range report.NotRead {
+			blocks += run.Len
+		}
+		lines = append(lines, fmt.Sprintf("not read when they were copied: %d; the first is block %d", blocks, report.NotRead[0].Start))
+	}
+	var kinds []kind
+	count, first := make(map[kind]int), make(map[kind]volume.Finding)
+	for _, f := range report.Findings {
+		k := kind{f.Severity, f.Class}
+		if count[k] == 0 {
+			kinds, first[k] = append(kinds, k), f
+		}
+		count[k]++
+	}
+	slices.SortFunc(kinds, func(a, b kind) int {
+		return cmp.Or(cmp.Compare(a.severity, b.severity), cmp.Compare(count[b], count[a]), cmp.Compare(a.class, b.class))
+	})
+	rest := report.Found - len(report.Findings) // those are only counted
+	for i, k := range kinds {
+		// One line says what is left over, and one where.
+		if len(lines) == maxSummary-2 && (rest > 0 || i < len(kinds)-1) {
+			for _, k := range kinds[i:] {
+				rest += count[k]
+			}
+			break
+		}
+		f := first[k]
+		lines = append(lines, fmt.Sprintf("%s, %s: %d; the first is %s: %s", k.severity, k.class, count[k], blockText(f), escape(f.Text)))
+	}
+	if rest > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", rest))
+	}
+	if len(lines) > 0 {
+		lines = append(lines, where)
+	}
+	return lines
+}
+
+// blockText names the block of a finding.
+func blockText(f volume.Finding) string {
+	if f.Inode == 0 || f.Inode == f.Block {
+		return fmt.Sprintf("block %d", f.Block)
+	}
+	return fmt.Sprintf("block %d (inode %d)", f.Block, f.Inode)
+}
+
+// findingText tells all about a finding.
+func findingText(f volume.Finding) string {
+	text := fmt.Sprintf("%s: %s: %s, %s", blockText(f), f.Class, f.Text, f.Severity)
+	if len(f.Path) > 0 {
+		text += "; by way of blocks " + strings.Trim(strings.ReplaceAll(fmt.Sprint(f.Path), " ", ", "), "[]")
+	}
+	if f.Lost != "" {
+		text += "; lost: " + f.Lost
+	}
+	return text
+}
+
+// sayFindings says everything that was found wrong with the volume, and what
+// could not be read.
+func (p *program) sayFindings(report *o2image.Report) {
 	for _, run := range report.NotRead {
-		lines = append(lines, fmt.Sprintf("blocks %d to %d: not read", run.Start, run.Start+run.Len-1))
+		p.say("blocks %d to %d: not read", run.Start, run.Start+run.Len-1)
 	}
 	for _, f := range report.Findings {
-		if all || f.Severity != volume.Damaged {
-			lines = append(lines, escape(f.String()))
-		}
+		p.say("%s", escape(findingText(f)))
 	}
-	more := report.Found - len(report.Findings)
-	if !all && len(lines) > maxFindingLines {
-		more += len(lines) - maxFindingLines
-		lines = lines[:maxFindingLines]
-	}
-	for _, line := range lines {
-		p.say("%s", line)
-	}
-	if more > 0 {
-		p.say("and %d more of these: --report FILE writes them down", more)
+	if more := report.Found - len(report.Findings); more > 0 {
+		p.say("and %d more, which were only counted", more)
 	}
 }
 
@@ -117,8 +195,31 @@ func writeReport(name string, report *o2image.Report, files []string) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	if err := os.WriteFile(name, append(text, '\n'), 0o600); err != nil {
+	if err := writeWhole(name, append(text, '\n')); err != nil {
 		return &o2image.OpError{Op: "write the report", Name: name, Err: err}
 	}
 	return nil
+}
+
+// writeWhole writes b to a file that appears whole or not at all, or to the
+// pipe or terminal called name.
+func writeWhole(name string, b []byte) error {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(b)
+		return errors.Join(err, f.Close())
+	}
+	// Size 0: where there is no room for two the old one stays.
+	f, err := blockio.CreateFile(name, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return f.Commit()
 }

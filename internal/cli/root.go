@@ -127,10 +127,11 @@ leave.`)
 files.`)
 	addSwitch(flags, &o.force, "force", "", `go on although something speaks against it that the message names: an
 image onto a block device, with -I a device that is mounted or in use.`)
-	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was found and done. Otherwise a run without
-failures prints nothing, but on a terminal it warns of a volume that is
+	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was done, and everything that was found wrong.
+Otherwise that is summed up in at most ten lines, and a run without
+failures or findings prints nothing, but on a terminal it warns of a volume that is
 mounted or has a journal to replay.`)
-	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON.")
+	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
 
 	addZstd(flags, &o.zstd)
 
