@@ -4,6 +4,7 @@
 package ocfs2
 
 import (
+	"bytes"
 	"strings"
 	"time"
 )
@@ -163,6 +164,18 @@ func AsDinode(b []byte) Dinode { return Dinode{b} }
 
 // Bytes returns the block.
 func (d Dinode) Bytes() []byte { return d.b }
+
+// With returns the inode as it would be with other flags, features and mode, for
+// one in which these are known to be damaged. It is a copy of the block.
+func (d Dinode) With(flags InodeFlags, features DynFeatures, mode uint16) Dinode {
+	b := bytes.Clone(d.b)
+	if len(b) >= iID2 {
+		le.PutUint32(b[iFlags:], uint32(flags))
+		le.PutUint16(b[iDynFeatures:], uint16(features))
+		le.PutUint16(b[iMode:], mode)
+	}
+	return Dinode{b}
+}
 
 // Kind returns KindSuper for a superblock's signature, otherwise KindInode.
 func (d Dinode) Kind() Kind {

@@ -75,12 +75,25 @@ func (l ExtentList) Cap() int { return recordsIn(l.b, lRecs, extentRecSize) }
 // Len returns the records in use that lie in the block.
 func (l ExtentList) Len() int { return min(l.Used(), l.Cap()) }
 
-// Rec returns record i, 0 <= i < Len().
+// Rec returns record i, 0 <= i < Cap(); from Len() on it is not in use.
 func (l ExtentList) Rec(i int) ExtentRec {
-	b := record(l.b, lRecs, extentRecSize, i)
 	if l.Depth() > 0 {
-		return ExtentRec{Cpos: u32(b, eCpos), Clusters: u32(b, eIntClusters), Blkno: u64(b, eBlkno)}
+		return l.NodeRec(i)
 	}
+	return l.LeafRec(i)
+}
+
+// NodeRec returns record i as one of a list above the leaves, whatever the
+// depth that the list claims.
+func (l ExtentList) NodeRec(i int) ExtentRec {
+	b := record(l.b, lRecs, extentRecSize, i)
+	return ExtentRec{Cpos: u32(b, eCpos), Clusters: u32(b, eIntClusters), Blkno: u64(b, eBlkno)}
+}
+
+// LeafRec returns record i as one of a list of leaves, whatever the depth that
+// the list claims.
+func (l ExtentList) LeafRec(i int) ExtentRec {
+	b := record(l.b, lRecs, extentRecSize, i)
 	return ExtentRec{
 		Cpos:     u32(b, eCpos),
 		Clusters: uint32(u16(b, eLeafClusters)),

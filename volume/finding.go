@@ -81,13 +81,56 @@ func (f *findings) add(found Finding) {
 	}
 }
 
-// failed adds a finding for an error that stopped the walk below an inode.
-func (f *findings) failed(class Class, block, inode uint64, err error) {
-	found := Finding{Severity: NotRead, Class: class, Block: block, Inode: inode, Text: err.Error()}
-	if at, ok := errors.AsType[*ocfs2.BlockError](err); ok {
-		found.Severity, found.Block, found.Text = NotFollowed, at.Block, at.Fault.String()
+// any reports whether anything was found.
+func (f *findings) any() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.total > 0
+}
+
+// origin says how the walk came to a block.
+type origin struct {
+	class Class    // of the block or of what it leads to
+	ino   uint64   // the inode whose structure led there, 0 if none
+	path  []uint64 // the blocks between
+}
+
+// via returns the origin of what block blkno leads to.
+func (o origin) via(blkno uint64) origin {
+	path := slices.Clone(o.path[max(0, len(o.path)-maxPath+1):])
+	o.path = append(path, blkno)
+	return o
+}
+
+// maxPath bounds the blocks that a finding names as the way to its place.
+const maxPath = 16
+
+// note adds a finding about block blkno.
+func (w *walk) note(o origin, blkno uint64, s Severity, text, lost string) {
+	w.findings.add(Finding{Severity: s, Class: o.class, Block: blkno, Inode: o.ino, Path: o.path, Text: text, Lost: lost})
+}
+
+// faults adds findings for contradictions in block blkno by which nothing is
+// lost.
+func (w *walk) faults(o origin, blkno uint64, faults []ocfs2.Fault) {
+	for _, f := range faults {
+		w.note(o, blkno, Damaged, f.String(), "")
 	}
-	f.add(found)
+}
+
+// failed adds a finding for an error that kept the walk from something.
+func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
+	if at, ok := errors.AsType[*badBlock](err); ok {
+		blkno, o.path = at.blkno, at.path
+	}
+	severity, text := NotRead, err.Error()
+	if at, ok := errors.AsType[*ocfs2.BlockError](err); ok {
+		severity, blkno, text = NotFollowed, at.Block, at.Fault.String()
+	}
+	if _, ok := errors.AsType[recoveredError](err); ok {
+		severity, lost = Damaged, ""
+	}
+	w.note(o, blkno, severity, text, lost)
 }
 
 // sorted returns what was found, by block.

@@ -3,7 +3,12 @@
 
 package volume
 
-import "sync"
+import (
+	"maps"
+	"math/bits"
+	"slices"
+	"sync"
+)
 
 // marks is a set of blocks that have been visited. Neighbours share a word, so
 // that the groups of an allocator cost about one bit a block. The zero value is
@@ -26,4 +31,24 @@ func (m *marks) add(blkno uint64) bool {
 	}
 	m.words[word] |= bit
 	return true
+}
+
+// has reports whether blkno is in the set.
+func (m *marks) has(blkno uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.words[blkno/64]>>(blkno%64)&1 != 0
+}
+
+// sorted returns the blocks in the set in ascending order.
+func (m *marks) sorted() []uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []uint64
+	for _, word := range slices.Sorted(maps.Keys(m.words)) {
+		for w := m.words[word]; w != 0; w &= w - 1 {
+			list = append(list, word*64+uint64(bits.TrailingZeros64(w))) //nolint:gosec // not negative
+		}
+	}
+	return list
 }

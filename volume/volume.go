@@ -17,6 +17,9 @@ import (
 type Volume struct {
 	r  io.ReaderAt
 	sb *ocfs2.SuperBlock
+
+	found    []Finding // about the superblock
+	salvaged bool      // the superblock had to be put together
 }
 
 // Open finds the superblock in r, whose offsets are bytes from the start of
@@ -114,11 +117,16 @@ func (v *Volume) Inode(ctx context.Context, ino uint64) (ocfs2.Dinode, error) {
 	if err != nil {
 		return ocfs2.Dinode{}, fmt.Errorf("inode %d: %w", ino, err)
 	}
-	if faults := ocfs2.KindInode.Identity(b, ino, v.sb.Generation); faults != nil {
+	if faults := ocfs2.KindInode.Identity(b, ino, v.sb.Generation); len(faults) > tolerated {
 		return ocfs2.Dinode{}, corrupt(ino, faults)
 	}
 	return ocfs2.AsDinode(b), nil
 }
+
+// tolerated is how many of its marks a block may lack and yet be taken for what
+// it should be: of signature, own number and generation the others still speak
+// for it.
+const tolerated = 1
 
 // corrupt makes an error of the first of the faults found in block blkno.
 func corrupt(blkno uint64, faults []ocfs2.Fault) error {

@@ -19,8 +19,7 @@ type Xattr struct {
 	// clusters of its own.
 	Value []byte
 
-	root  ocfs2.ExtentList // of a value kept outside
-	owner uint64           // block that holds root
+	outside tree // of a value kept outside
 }
 
 // Xattrs yields the extended attributes of d: those in its block, in its xattr
@@ -42,7 +41,7 @@ func (v *Volume) xattrBlock(ctx context.Context, loc uint64, yield func(Xattr, e
 		yield(Xattr{}, err)
 		return
 	}
-	if faults := ocfs2.KindXattrBlock.Identity(b, loc, v.sb.Generation); faults != nil {
+	if faults := ocfs2.KindXattrBlock.Identity(b, loc, v.sb.Generation); len(faults) > tolerated {
 		yield(Xattr{}, corrupt(loc, faults))
 		return
 	}
@@ -51,7 +50,7 @@ func (v *Volume) xattrBlock(ctx context.Context, loc uint64, yield func(Xattr, e
 		yieldArea(x.Area(), loc, yield)
 		return
 	}
-	for extent, err := range v.leaves(ctx, x.Tree(), loc) {
+	for extent, err := range v.leaves(ctx, bucketTree(x, loc)) {
 		if err != nil {
 			if !yield(Xattr{}, err) {
 				return
@@ -88,11 +87,12 @@ func (v *Volume) buckets(ctx context.Context, x Extent, yield func(Xattr, error)
 func yieldArea(area ocfs2.XattrArea, blkno uint64, yield func(Xattr, error) bool) bool {
 	for i := range area.Len() {
 		e := area.Entry(i)
-		x := Xattr{Name: e.FullName(), Size: e.Size, owner: blkno}
+		x := Xattr{Name: e.FullName(), Size: e.Size}
 		if e.Local {
 			x.Value = e.Value
 		} else {
-			x.root = e.Root.List()
+			n := uint64(e.Root.Clusters())
+			x.outside = tree{list: e.Root.List(), owner: blkno, last: e.Root.LastExtentBlk(), clusters: n, most: n}
 		}
 		if !yield(x, nil) {
 			return false
@@ -103,5 +103,5 @@ func yieldArea(area ocfs2.XattrArea, blkno uint64, yield func(Xattr, error) bool
 
 // XattrExtents yields the clusters of a value that is kept outside, in order.
 func (v *Volume) XattrExtents(ctx context.Context, x Xattr) iter.Seq2[Extent, error] {
-	return v.leaves(ctx, x.root, x.owner)
+	return v.leaves(ctx, x.outside)
 }

@@ -1,0 +1,216 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"o2image/ocfs2"
+)
+
+// errNoted stands for an error that has become a finding already.
+var errNoted = errors.New("see the other findings")
+
+// systemFiles reads the system directory, and returns the inode of
+// global_inode_alloc, 0 if it is not there.
+func (w *walk) systemFiles(ctx context.Context) (global uint64) {
+	dir := w.v.sb.SystemDir
+	o := origin{class: ClassDirectory, ino: dir}
+	files, err := w.v.systemFiles(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.failed(o, dir, err, "names of system files")
+	}
+	w.named = err == nil
+	w.system = make(map[uint64]string)
+	for name, ino := range files {
+		if flags, _ := systemFlags(name); flags == 0 {
+			continue
+		}
+		if other, ok := w.system[ino]; ok {
+			w.note(o, dir, Damaged, fmt.Sprintf("%s has the inode of %s, %d", max(name, other), min(name, other), ino), "")
+			name, w.named = "", false
+		}
+		w.system[ino] = name
+	}
+	missing := func(name string) {
+		if files[name] == 0 {
+			w.note(o, dir, Damaged, "no "+name+" in the system directory", "")
+			w.named = false
+		}
+	}
+	for _, name := range []string{"global_bitmap", "global_inode_alloc", "slot_map", "heartbeat"} {
+		missing(name)
+	}
+	for slot := range min(w.v.sb.MaxSlots, ocfs2.MaxSlots) {
+		for _, kind := range []string{"orphan_dir", "extent_alloc", "inode_alloc", "journal", "local_alloc", "truncate_log"} {
+			missing(SlotFile(kind, slot))
+		}
+	}
+	if ino := files["global_inode_alloc"]; w.system[ino] != "" {
+		return ino
+	}
+	return 0
+}
+
+// globalAllocator finds the allocator of the system inodes by the group in which
+// the root or the system directory's inode lies. It returns 0 if there is none.
+func (w *walk) globalAllocator(ctx context.Context) uint64 {
+	for _, ino := range []uint64{w.v.sb.SystemDir, w.v.sb.Root} {
+		d, err := w.v.Inode(ctx, ino)
+		if err != nil {
+			continue
+		}
+		loc := cmp.Or(d.SuballocLoc(), ino-min(ino, uint64(d.SuballocBit())))
+		if gd, ok := w.descriptor(ctx, loc); ok && w.v.sb.Contains(gd.ParentDinode(), 1) {
+			return gd.ParentDinode()
+		}
+	}
+	return 0
+}
+
+// recover looks for what damage kept the walk from, in ways that are ever more
+// expensive, and says what remains lost.
+func (w *walk) recover(ctx context.Context, opts Options) {
+	w.clusterGroups()
+	if !w.findings.any() && !opts.Sweep {
+		return
+	}
+	entered := new(marks)
+	w.follow(ctx, entered)
+	if opts.Sweep || w.groupsMissing() {
+		w.sweep(ctx)
+		w.follow(ctx, entered)
+	}
+	w.settle()
+}
+
+// clusterGroups adds the groups of the global bitmap that no chain led to: their
+// places follow from the geometry.
+func (w *walk) clusterGroups() {
+	sb, astray, first := w.v.sb, 0, uint64(0)
+	for i := range sb.Groups() {
+		blkno := sb.GroupBlkno(i)
+		if !sb.Contains(blkno, 1) || !w.groups.add(blkno) {
+			continue
+		}
+		w.set.Add(blkno, 1, uint8(ClassGroup))
+		first = cmp.Or(first, blkno)
+		astray++
+	}
+	if astray > 0 {
+		w.note(origin{class: ClassGroup}, first, Damaged, fmt.Sprintf("%d groups of the global bitmap are in no chain, this is the first", astray), "")
+	}
+}
+
+// follow looks at the inodes that directories name and at the groups that
+// blocks say they lie in, until that leads to nothing new. Directories that
+// have been entered are not read again.
+func (w *walk) follow(ctx context.Context, entered *marks) {
+	for ctx.Err() == nil {
+		fresh := slices.DeleteFunc(w.dirs.sorted(), func(ino uint64) bool { return !entered.add(ino) })
+		for _, ino := range fresh {
+			w.queue.near(func(ctx context.Context) { w.namedInodes(ctx, ino) })
+		}
+		w.run(ctx)
+		groups := slices.DeleteFunc(w.owners.sorted(), w.groups.has)
+		for _, blkno := range groups {
+			w.ownedGroup(ctx, blkno)
+		}
+		w.run(ctx)
+		if len(fresh) == 0 {
+			return
+		}
+	}
+}
+
+// namedInodes looks at the inodes that a directory names and no allocator counts.
+func (w *walk) namedInodes(ctx context.Context, dir uint64) {
+	d, err := w.v.Inode(ctx, dir)
+	if err != nil {
+		return // which is known
+	}
+	if d.Union() != ocfs2.UnionInlineData {
+		d = d.With(ocfs2.InodeValid, d.DynFeatures(), ocfs2.ModeDir)
+	}
+	for e, err := range w.v.ReadDir(ctx, d) {
+		if err != nil || e.Ino == 0 || e.IsDot() || w.inodes.has(e.Ino) || ctx.Err() != nil {
+			continue
+		}
+		o := origin{class: ClassInode, ino: e.Ino, path: []uint64{dir}}
+		if !w.v.sb.Contains(e.Ino, 1) {
+			w.note(o, dir, NotFollowed, fmt.Sprintf("a name for inode %d, which is outside the volume", e.Ino), "that inode")
+			continue
+		}
+		b, err := w.v.ReadBlock(ctx, e.Ino)
+		switch {
+		case err != nil:
+			w.failed(o, e.Ino, err, "the inode")
+		case !w.inUse(b, e.Ino):
+			w.note(o, e.Ino, NotFollowed, fmt.Sprintf("directory %d has a name for this block, which is no inode in use", dir), "that inode")
+		default:
+			w.note(o, e.Ino, Damaged, fmt.Sprintf("directory %d has a name for this inode, which no group counts", dir), "")
+			w.entry(ctx, e.Ino, o)
+		}
+	}
+}
+
+// ownedGroup queues a group that no chain led to.
+func (w *walk) ownedGroup(ctx context.Context, blkno uint64) {
+	gd, ok := w.descriptor(ctx, blkno)
+	if !ok {
+		return
+	}
+	parent := gd.ParentDinode()
+	w.mu.Lock()
+	a := w.allocators[parent]
+	w.mu.Unlock()
+	if a == nil {
+		a = &allocator{ino: parent, role: roleOf(w.system[parent]), bpc: int(w.v.sb.BlocksPerCluster())} //nolint:gosec // at most 2048
+		if a.role == roleUnknown {
+			a.role = cmp.Or(w.roleOfGroup(ctx, gd), roleExtents)
+		}
+		w.mu.Lock()
+		w.allocators[parent] = a
+		w.mu.Unlock()
+	}
+	o := origin{class: ClassGroup, ino: parent}
+	w.note(o, blkno, Damaged, "the group is in no chain; what lies in it led here", "")
+	w.queue.near(func(ctx context.Context) { w.group(ctx, a, gd.Chain(), blkno, o) })
+}
+
+// groupsMissing reports whether an allocator should have groups that were not
+// found.
+func (w *walk) groupsMissing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.v.salvaged {
+		return true
+	}
+	for _, a := range w.allocators {
+		if a.role != roleClusters && !a.complete() {
+			return true
+		}
+	}
+	for ino, name := range w.system {
+		if r := roleOf(name); r != roleUnknown && r != roleClusters && w.allocators[ino] == nil {
+			return true
+		}
+	}
+	return !w.named && len(w.system) == 0
+}
+
+// settle says which allocators should have more groups than were found.
+func (w *walk) settle() {
+	for _, a := range w.allocators {
+		if a.role != roleClusters && !a.complete() {
+			w.note(origin{class: ClassGroup, ino: a.ino}, a.ino, NotFollowed,
+				fmt.Sprintf("groups with %d bits were found, the inode says %d and its chains %d", a.found.Load(), a.total, a.heads),
+				"groups of the allocator")
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"io"
+
+	"o2image/ocfs2"
+)
+
+// sweepBatch is how many pieces of a sweep wait at once.
+const sweepBatch = 1024
+
+// sweep reads all blocks that nothing claims.
+func (w *walk) sweep(ctx context.Context) {
+	step, waiting := uint64(pieceSize>>w.v.sb.BlockBits), 0
+	look := func(start, end uint64) {
+		for start < end && ctx.Err() == nil {
+			start = w.v.skipHole(start)
+			n := min(step, end-min(start, end))
+			if n == 0 {
+				return
+			}
+			w.queue.bulk(func(ctx context.Context) { w.search(ctx, start, n, origin{}) })
+			start += n
+			if waiting++; waiting == sweepBatch {
+				w.run(ctx)
+				waiting = 0
+			}
+		}
+	}
+	next := uint64(ocfs2.SuperBlockBlkno)
+	for start, n := range w.set.Seal().Spans() {
+		look(next, start)
+		next = max(next, start+n)
+	}
+	look(next, w.v.sb.Blocks())
+	w.run(ctx)
+}
+
+// holes is what readers of sparse files offer.
+type holes interface {
+	NextData(off int64) (start, end int64, err error)
+}
+
+// skipHole returns the first block at or behind blkno that may not be in a hole.
+func (v *Volume) skipHole(blkno uint64) uint64 {
+	r, ok := v.r.(holes)
+	if !ok {
+		return blkno
+	}
+	start, _, err := r.NextData(int64(blkno) << v.sb.BlockBits) //nolint:gosec // inside the volume
+	switch {
+	case err == io.EOF: //nolint:errorlint // as documented
+		return v.sb.Blocks()
+	case err != nil:
+		return blkno
+	}
+	return max(blkno, uint64(start)>>v.sb.BlockBits) //nolint:gosec // not negative
+}
+
+// search reads n blocks from block start on and adds those that show by
+// themselves that they are metadata of this volume, with what inodes among
+// them lead to. It reports whether all blocks were such.
+func (w *walk) search(ctx context.Context, start, n uint64, o origin) bool {
+	buf, err := w.bufs.Get(ctx)
+	if err != nil {
+		return false
+	}
+	defer w.bufs.Put(buf)
+	var (
+		bs   = uint64(w.v.sb.BlockSize())
+		step = uint64(len(buf)) / bs
+		all  = true
+	)
+	for ; n > 0; start, n = start+min(step, n), n-min(step, n) {
+		count := min(step, n)
+		whole := w.v.readBlocks(ctx, buf[:count*bs], start)
+		if ctx.Err() != nil {
+			return false
+		}
+		for i := range count {
+			b := buf[i*bs:][:bs]
+			if whole != nil {
+				if err := w.v.readBlocks(ctx, b, start+i); err != nil {
+					w.failed(o, start+i, err, "the block, should it be metadata")
+					all = false
+					continue
+				}
+			}
+			all = w.showsItself(ctx, start+i, b, o) && all
+		}
+	}
+	return all
+}
+
+// showsItself adds block blkno with the contents b if it is metadata beyond
+// doubt, and reports whether it is.
+func (w *walk) showsItself(ctx context.Context, blkno uint64, b []byte, o origin) bool {
+	kind := ocfs2.Identify(b)
+	if kind == ocfs2.KindNone {
+		if !isDirBlock(b, w.v.sb) {
+			return false
+		}
+		w.set.Add(blkno, 1, uint8(ClassDirectory))
+		return true
+	}
+	if kind.Identity(b, blkno, w.v.sb.Generation) != nil {
+		return false
+	}
+	class := ClassExtent
+	switch kind {
+	case ocfs2.KindSuper:
+		class = ClassSuper
+	case ocfs2.KindGroup:
+		class = ClassGroup
+		w.owners.add(blkno)
+	case ocfs2.KindDirBlock:
+		class = ClassDirectory
+	case ocfs2.KindDxLeaf:
+		class = ClassDxLeaf
+	case ocfs2.KindInode:
+		class = ClassInode
+		w.belongs(kind, b, blkno)
+		if ocfs2.AsDinode(b).IsValid() && w.inodes.add(blkno) {
+			at := origin{class: class, ino: blkno, path: o.path}
+			if b, s := w.judge(kind, blkno, b, at, "what the inode leads to"); s != lost {
+				w.inode(ctx, blkno, b, s, at)
+			}
+		}
+	default:
+		w.belongs(kind, b, blkno)
+	}
+	w.set.Add(blkno, 1, uint8(class))
+	return true
+}
+
+// isDirBlock reports whether b is filled with directory entries from its start
+// to its end, at least one of them in use.
+func isDirBlock(b []byte, sb *ocfs2.SuperBlock) bool {
+	used := 0
+	for e, fault := range ocfs2.DirEntries(b) {
+		if fault != nil || e.Faults(sb) != nil {
+			return false
+		}
+		if e.Ino != 0 {
+			used++
+		}
+	}
+	return used > 0
+}

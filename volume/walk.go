@@ -1,0 +1,274 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"o2image/blockio"
+	"o2image/blockset"
+	"o2image/ocfs2"
+)
+
+const (
+	// walkers is how many tasks of the walk are under way at once. Most of
+	// them wait for the device.
+	walkers = 32
+	// pieceSize is how much of an inode group is read at once, in bytes.
+	pieceSize = 1 << 20
+)
+
+// walk collects the metadata set. Its methods run in many tasks at once.
+type walk struct {
+	v        *Volume
+	set      *blockset.Builder
+	bufs     *blockio.Pool
+	queue    *queue
+	system   map[uint64]string // names of the system files, by inode
+	named    bool              // system has them all
+	groups   marks             // groups entered
+	owners   marks             // groups that blocks say they belong to
+	inodes   marks             // inodes looked at
+	dirs     marks             // directories among them
+	free     [numClasses]atomic.Uint64
+	findings findings
+
+	mu         sync.Mutex
+	allocators map[uint64]*allocator // by inode
+}
+
+// run does all tasks that are queued.
+func (w *walk) run(ctx context.Context) { _ = w.queue.run(ctx, walkers) } // the error is that of ctx
+
+// start adds what the superblock names, and queues the allocator of the system
+// inodes, from which everything else is reached.
+func (w *walk) start(ctx context.Context) {
+	sb := w.v.sb
+	w.set.Add(0, min(sb.FirstClusterGroup, sb.Blocks()), uint8(ClassSuper))
+	for _, blkno := range sb.Backups() {
+		w.set.Add(blkno, 1, uint8(ClassSuper))
+	}
+	for _, f := range w.v.found {
+		w.findings.add(f)
+	}
+	global := w.systemFiles(ctx)
+	if global == 0 {
+		global = w.globalAllocator(ctx)
+	}
+	if global == 0 {
+		w.note(origin{class: ClassInode, ino: sb.SystemDir}, sb.SystemDir, NotFollowed,
+			"no global_inode_alloc in the system directory", "all inodes that no directory names")
+		return
+	}
+	w.queue.near(func(ctx context.Context) { w.entry(ctx, global, origin{class: ClassInode}) })
+}
+
+// entry looks at an inode that something other than its allocator led to.
+func (w *walk) entry(ctx context.Context, ino uint64, o origin) {
+	o.ino = ino
+	b, s := w.block(ctx, ocfs2.KindInode, ino, o, "what the inode leads to")
+	if s == lost || !w.inodes.add(ino) {
+		return
+	}
+	w.set.Add(ino, 1, uint8(ClassInode))
+	w.belongs(ocfs2.KindInode, b, ino)
+	w.inode(ctx, ino, b, s, o)
+}
+
+// belongs remembers the group that a suballocated block says it lies in.
+func (w *walk) belongs(kind ocfs2.Kind, b []byte, blkno uint64) {
+	if _, bit, loc, ok := kind.Suballoc(b); ok {
+		if loc == 0 && uint64(bit) < blkno {
+			loc = blkno - uint64(bit)
+		}
+		if w.v.sb.Contains(loc, 1) {
+			w.owners.add(loc)
+		}
+	}
+}
+
+// soundness says how far a block can be trusted.
+type soundness uint8
+
+const (
+	sound    soundness = iota
+	doubtful           // it is what it should be, but contradicts itself
+	lost               // it is not what it should be, or was not read
+)
+
+// block reads block blkno, which must be a structure of the given kind. If it
+// is not, that becomes a finding; consequence is what was lost.
+func (w *walk) block(ctx context.Context, kind ocfs2.Kind, blkno uint64, o origin, consequence string) ([]byte, soundness) {
+	b, err := w.v.ReadBlock(ctx, blkno)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.failed(o, blkno, err, consequence)
+		}
+		return nil, lost
+	}
+	return w.judge(kind, blkno, b, o, consequence)
+}
+
+// judge returns b, a block that must be of the given kind, as decisions are to
+// be made by it: with a single wrong bit corrected in a copy if the check value
+// names it. If the block is not what it should be that becomes a finding.
+func (w *walk) judge(kind ocfs2.Kind, blkno uint64, b []byte, o origin, consequence string) ([]byte, soundness) {
+	s := sound
+	if w.v.sb.HasECC() {
+		switch state, bit := kind.VerifyECC(b); state {
+		case ocfs2.ECCValid:
+		case ocfs2.ECCRepairable:
+			w.note(o, blkno, Damaged, fmt.Sprintf("%s: bit %d of the block is wrong by its check value", kind, bit), "")
+			b = append([]byte(nil), b...)
+			ocfs2.RepairBit(b, bit)
+		case ocfs2.ECCInvalid:
+			w.note(o, blkno, Damaged, fmt.Sprintf("%s: wrong check value", kind), "")
+			s = doubtful
+		}
+	}
+	faults := kind.Identity(b, blkno, w.v.sb.Generation)
+	if len(faults) > tolerated {
+		w.note(o, blkno, NotFollowed, faults[0].String()+"; "+faults[1].String(), consequence)
+		return nil, lost
+	}
+	if len(faults) > 0 {
+		s = doubtful
+		if kind != ocfs2.KindInode && kind != ocfs2.KindGroup { // they have more checks, with this one among them
+			w.faults(o, blkno, faults)
+		}
+	}
+	return b, s
+}
+
+// inode adds what the inode in b leads to. The flags decide what its union
+// holds before the union is looked at. The tasks that it queues run when b holds
+// something else.
+func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o origin) {
+	d := ocfs2.AsDinode(b)
+	if found := d.Faults(ino, w.v.sb); found != nil {
+		w.faults(o, ino, found)
+		s = doubtful
+	}
+	if name := w.system[ino]; s != sound || name != "" || !plainFlags(d.Flags()) {
+		d = w.corrected(ctx, d, ino, name, s, o)
+	}
+	o = o.via(ino)
+	if d.IsDir() {
+		w.dirs.add(ino)
+	}
+	switch d.Union() {
+	case ocfs2.UnionChain:
+		w.allocator(ctx, ino, d)
+	case ocfs2.UnionExtents:
+		if class, ok := contentsClass(d); ok {
+			o.class = class
+			t := w.v.dataTree(d, ino)
+			if t.last != 0 || t.list.Depth() > 0 {
+				t = w.v.dataTree(d.With(d.Flags(), d.DynFeatures(), d.Mode()), ino) // a copy, for later
+				w.queue.near(func(ctx context.Context) { w.tree(ctx, t, o) })
+			} else {
+				w.tree(ctx, t, o)
+			}
+		}
+	}
+	if root := d.DxRoot(); d.IsDir() && (d.DynFeatures().Has(ocfs2.DynIndexedDir) || s != sound && w.v.sb.Contains(root, 1)) {
+		w.queue.near(func(ctx context.Context) { w.index(ctx, root, o) })
+	}
+	if loc := d.XattrLoc(); loc != 0 {
+		w.queue.near(func(ctx context.Context) { w.xattrs(ctx, loc, o) })
+	}
+}
+
+// contentsClass returns the class of an inode's clusters; ok is false for those
+// of regular and special files.
+func contentsClass(d ocfs2.Dinode) (c Class, ok bool) {
+	switch flags := d.Flags(); {
+	case d.IsDir():
+		return ClassDirectory, true
+	case flags.Has(ocfs2.InodeJournal):
+		return ClassJournal, true
+	case flags.Has(ocfs2.InodeSystem):
+		return ClassSystem, true
+	case d.IsSymlink():
+		return ClassSymlink, true
+	}
+	return 0, false
+}
+
+// index adds the index of a directory, whose root is block root.
+func (w *walk) index(ctx context.Context, root uint64, o origin) {
+	o.class = ClassDxLeaf
+	b, s := w.block(ctx, ocfs2.KindDxRoot, root, o, "the index of the directory")
+	if s == lost {
+		return
+	}
+	w.set.Add(root, 1, uint8(ClassExtent))
+	w.belongs(ocfs2.KindDxRoot, b, root)
+	dx := ocfs2.AsDxRoot(b)
+	if found := dx.Faults(root, w.v.sb, o.ino); found != nil {
+		w.faults(o, root, found)
+	}
+	if !dx.Inline() || dx.Clusters() > 0 {
+		w.tree(ctx, indexTree(dx, root), o.via(root))
+	}
+}
+
+// xattrs adds the buckets of an inode, if its xattr block loc has a tree of them.
+func (w *walk) xattrs(ctx context.Context, loc uint64, o origin) {
+	o.class = ClassBucket
+	b, s := w.block(ctx, ocfs2.KindXattrBlock, loc, o, "the extended attributes in buckets")
+	if s == lost {
+		return
+	}
+	w.set.Add(loc, 1, uint8(ClassExtent))
+	w.belongs(ocfs2.KindXattrBlock, b, loc)
+	x := ocfs2.AsXattrBlock(b)
+	if found := x.Faults(loc, w.v.sb); found != nil {
+		w.faults(o, loc, found)
+	}
+	if x.Indexed() {
+		w.tree(ctx, bucketTree(x, loc), o.via(loc))
+	}
+}
+
+// tree adds the clusters of a tree, and the tree's extent blocks.
+func (w *walk) tree(ctx context.Context, t tree, o origin) {
+	bpc := w.v.sb.BlocksPerCluster()
+	judge := func(blkno uint64, b []byte, path []uint64) ([]byte, error) {
+		at := o
+		for _, p := range path {
+			if p != t.owner {
+				at = at.via(p)
+			}
+		}
+		b, s := w.judge(ocfs2.KindExtentBlock, blkno, b, at, "the extents below")
+		if s == lost {
+			return nil, errNoted
+		}
+		w.belongs(ocfs2.KindExtentBlock, b, blkno)
+		return b, nil
+	}
+	for rec, err := range w.v.tree(ctx, t, judge) {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			w.failed(o, t.owner, err, "clusters of the tree")
+		case rec.node:
+			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
+		case rec.doubt:
+			w.queue.bulk(func(ctx context.Context) {
+				if !w.search(ctx, rec.Blkno, uint64(rec.Clusters)*bpc, o) {
+					w.note(o, t.owner, NotFollowed, fmt.Sprintf("%d clusters from block %d on are more than the tree should have", rec.Clusters, rec.Blkno),
+						"those of their blocks that are no metadata by themselves")
+				}
+			})
+		default:
+			w.set.Add(rec.Blkno, uint64(rec.Clusters)*bpc, uint8(o.class))
+		}
+	}
+}
