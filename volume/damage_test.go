@@ -22,7 +22,7 @@ import (
 // damaged are volumes that together have every structure that there is, with
 // check values and without.
 var damaged = []string{
-	"min-b512-c4k", "metaecc", "max-features", "deep-b512", "reflink-b1k", "xattr-b1k", "dx-inline", "slowlinks",
+	"min-b512-c4k", "metaecc", "max-features", "deep-b512", "reflink-b1k", "xattr-b512", "xattr-b1k", "dx-tree-b1k", "nometaecc", "dx-inline", "slowlinks",
 	"orphans", "crash", "discontig", "old-b1k", "quota", "backup-1g", "o2cb-3slots", "plain-c64k", "inline-b512", "min-b2k-c64k",
 }
 
@@ -36,6 +36,11 @@ var knownGaps = []string{
 	"lost that do not depend on it",
 	"does not open",
 	"the broken block",
+	"of what is there still",
+}
+
+func known(wrong string) bool {
+	return slices.ContainsFunc(knownGaps, func(gap string) bool { return strings.Contains(wrong, gap) })
 }
 
 // soundVolume is a volume before it is damaged.
@@ -147,7 +152,7 @@ func (r *results) add(s *soundVolume, c *damage.Case, o outcome) {
 		r.leaked++
 	}
 	for _, wrong := range o.wrong {
-		if slices.ContainsFunc(knownGaps, func(gap string) bool { return strings.Contains(wrong, gap) }) {
+		if known(wrong) {
 			r.gaps++
 			continue
 		}
@@ -186,12 +191,11 @@ func (s *soundVolume) check(ctx context.Context, c *damage.Case) (o outcome) {
 			bad("the broken block %d is missing", b)
 		}
 	}
+	missing := without(s.set, meta)
+	o.lost = len(missing)
 	if c.Unusable {
 		return o // another geometry is another volume
 	}
-
-	missing := without(s.set, meta)
-	o.lost = len(missing)
 	if len(missing) > 0 {
 		reach := s.m.Reachable(c, false)
 		if n := len(slices.DeleteFunc(slices.Clone(missing), func(b uint64) bool { return !reach.Has(b) })); n > 0 {
@@ -233,4 +237,99 @@ func named(findings []volume.Finding, b uint64) bool {
 	return slices.ContainsFunc(findings, func(f volume.Finding) bool {
 		return f.Block == b || f.Inode == b || slices.Contains(f.Path, b)
 	})
+}
+
+// TestUpstreamDefects repeats the damage at which o2image 1.8.7 crashes, loops,
+// or leaves out what it could find.
+func TestUpstreamDefects(t *testing.T) {
+	// A value that depends on the volume is given as a function of the block.
+	self := func(b uint64) uint64 { return b }
+	value := func(v uint64) func(uint64) uint64 { return func(uint64) uint64 { return v } }
+	const far = 1 << 40
+	type change struct {
+		field string
+		value func(block uint64) uint64
+	}
+	for _, tt := range []struct {
+		name    string
+		volume  string
+		kind    string   // of the block that is changed, the first of its kind
+		changes []change // none: the block is zeroed
+		whole   bool     // nothing may be missing
+	}{
+		{"D05a first cluster group far outside", "plain-b1k", "super", []change{{"s_first_cluster_group", value(far)}}, true},
+		{"D05b directory behind the end", "nometaecc", "inode dir indexed", []change{{"e_blkno", value(32768 + 40000)}}, false},
+		{"D05c directory of 65535 clusters", "nometaecc", "inode dir indexed", []change{{"e_leaf_clusters", value(0xFFFF)}}, false},
+		{"D05d group of 65535 bits", "plain-b1k", "group of inode_alloc", []change{{"bg_bits", value(0xFFFF)}}, false},
+		{"D05e chain that begins outside", "plain-b1k", "inode inode_alloc", []change{{"c_blkno", value(far)}}, false},
+		{"D05f chain that goes on outside", "plain-b1k", "group of inode_alloc", []change{{"bg_next_group", value(far)}}, false},
+		{"D05g discontiguous group outside", "discontig", "group of inode_alloc discontiguous", []change{{"e_blkno", value(far)}}, false},
+		{"D05h extent list of 65535 records", "nometaecc", "inode dir indexed", []change{{"l_count", value(0xFFFF)}, {"l_next_free_rec", value(0xFFFF)}}, false},
+		{"D05i 65535 chains", "plain-b1k", "inode inode_alloc", []change{{"cl_count", value(0xFFFF)}, {"cl_next_free_rec", value(0xFFFF)}}, false},
+		{"D05j group bitmap of 65535 bits", "plain-b1k", "group of inode_alloc", []change{{"bg_size", value(0xFFFF)}, {"bg_bits", value(0xFFFF)}}, false},
+		{"D06a hole in a discontiguous group", "discontig", "group of inode_alloc discontiguous", []change{{"e_leaf_clusters", value(1)}}, false},
+		{"D06b no bits a cluster", "plain-b1k", "inode inode_alloc", []change{{"cl_bpc", value(0)}}, false},
+		{"D06c extent block that leads to itself", "xattr-b512", "extent block of xattrs", []change{{"l_tree_depth", value(1)}, {"e_blkno", self}}, false},
+		{"D06d group with the number of another block", "plain-b1k", "group of inode_alloc", []change{{"bg_blkno", func(b uint64) uint64 { return b - 64 }}}, true},
+		{"D06e volume of no clusters", "plain-b1k", "super", []change{{"i_clusters", value(0)}}, false},
+		{"D07a chain that is a loop", "plain-b1k", "group of inode_alloc", []change{{"bg_next_group", self}}, false},
+		{"D07b volume of 4294952192 clusters", "plain-b1k", "super", []change{{"i_clusters", value(4294952192)}}, true},
+		{"D08c descriptor of an inode group zeroed", "plain-b1k", "group of inode_alloc", nil, false},
+		{"D08d inode of an allocator zeroed", "plain-b1k", "inode inode_alloc", nil, false},
+		{"D08e inode of the global allocator zeroed", "plain-b1k", "inode global_inode_alloc", nil, false},
+		{"D08f group of the global allocator zeroed", "plain-b1k", "group of global_inode_alloc", nil, false},
+		{"D08g no slots", "plain-b1k", "super", []change{{"s_max_slots", value(0)}}, true},
+		{"D08h wrong signature in a chain", "plain-b1k", "group of inode_alloc", []change{{"bg_signature", value(0x3130505552475F5F)}}, true},
+		{"D08i more clusters than the device has", "plain-b1k", "super", []change{{"i_clusters", value(40000)}}, true},
+		{"D08j index root outside", "nometaecc", "inode dir indexed", []change{{"i_dx_root", value(far)}}, false},
+		{"D18 directory at block 2^62", "nometaecc", "inode dir indexed", []change{{"e_blkno", value(1 << 62)}}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := readSound(t, tt.volume)
+			blocks, err := s.m.Find(tt.kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := s.m.Zero(tt.name, blocks[0])
+			if tt.changes != nil {
+				var list []damage.Change
+				for _, ch := range tt.changes {
+					list = append(list, damage.Change{Block: blocks[0], Field: ch.field, Value: ch.value(blocks[0])})
+				}
+				if c, err = s.m.Break(tt.name, list...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.expect(t, c, tt.whole)
+		})
+	}
+}
+
+// TestLostInodes zeroes an inode at a time of a group: the others must not
+// suffer. 1.8.7 leaves out everything behind the last one (D08a, D08b).
+func TestLostInodes(t *testing.T) {
+	s := readSound(t, "plain-b1k")
+	groups, err := s.m.Find("group of inode_alloc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inodes := s.m.Inodes(groups[0])
+	for _, ino := range []uint64{inodes[0], inodes[len(inodes)/2], inodes[len(inodes)-1]} {
+		s.expect(t, s.m.Zero(fmt.Sprintf("D08a inode %d zeroed", ino), ino), false)
+	}
+}
+
+// expect checks a case, and with whole that nothing is missing.
+func (s *soundVolume) expect(t *testing.T, c *damage.Case, whole bool) {
+	t.Helper()
+	o := s.check(t.Context(), c)
+	if whole && (o.unusable || o.lost > 0) {
+		o.wrong = append(o.wrong, fmt.Sprintf("of what is there still, %d blocks are missing", o.lost))
+	}
+	for _, wrong := range o.wrong {
+		if !known(wrong) {
+			t.Errorf("%s: %s", c.Name, wrong)
+		}
+	}
 }

@@ -27,7 +27,7 @@ type Case struct {
 	Repairable bool
 
 	// Unusable says that the only superblock of the volume is broken so that it
-	// is none, or describes another volume.
+	// may be taken for none, or that it describes another volume.
 	Unusable bool
 
 	blockSize int64
@@ -187,12 +187,20 @@ func (g *generator) fieldCase(kind string, n *node, f *field, v uint64) {
 	}
 	c := g.add(kind, witness, []Patch{{g.m.offset(f.span), slices.Clone(f.encode(v))}}, n)
 	c.Name += fmt.Sprintf("+%#x", f.off)
-	if n.block == superBlock && len(g.m.Backups) == 0 {
-		switch f.name {
-		case "i_signature", "i_blkno", "i_clusters", "s_feature_incompat", "s_blocksize_bits", "s_clustersize_bits":
-			c.Unusable = true
-		}
+	c.Unusable = g.m.unusable(n, f)
+}
+
+// unusable reports whether a wrong value of the field may keep the volume from
+// being opened.
+func (m *Map) unusable(n *node, f *field) bool {
+	if n.block != superBlock || len(m.Backups) > 0 {
+		return false
 	}
+	switch f.name {
+	case "i_signature", "i_blkno", "i_clusters", "s_feature_incompat", "s_blocksize_bits", "s_clustersize_bits":
+		return true
+	}
+	return false
 }
 
 func (m *Map) offset(s span) int64 {
@@ -306,7 +314,10 @@ func garbage(n int, seed uint64) []byte {
 
 // groupCases zeroes all that a group of an allocator has.
 func (g *generator) groupCases() {
-	for _, kind := range []string{"group of global_inode_alloc", "group of inode_alloc", "group of extent_alloc"} {
+	for _, kind := range g.order {
+		if !strings.HasPrefix(kind, "group of ") || kind == "group of global_bitmap" {
+			continue
+		}
 		for _, n := range g.picks(kind) {
 			if !g.wanted(n, kind+": lost with all blocks") {
 				continue

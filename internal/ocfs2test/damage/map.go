@@ -275,7 +275,11 @@ func (m *Map) group(a *allocator, n, by uint64, g []byte) {
 	if size == 256 && a.name != "global_bitmap" {
 		records = int(le.Uint16(g[0x144:]))
 	}
-	m.addNode(&node{block: n, kind: "group of " + a.name, by: by, ecc: m.HasECC, fields: func() []*field {
+	kind := "group of " + a.name
+	if records > 0 {
+		kind += " discontiguous"
+	}
+	m.addNode(&node{block: n, kind: kind, by: by, ecc: m.HasECC, fields: func() []*field {
 		return m.groupFields(n, g, size, total, records)
 	}})
 	if a.name == "global_bitmap" {
