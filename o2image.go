@@ -31,6 +31,7 @@ import (
 	"context"
 	"os"
 
+	"o2image/blockio"
 	"o2image/image"
 	"o2image/imager"
 	"o2image/ocfs2"
@@ -41,6 +42,9 @@ type (
 	CreateOptions  = imager.CreateOptions
 	RestoreOptions = imager.RestoreOptions
 	ConvertOptions = imager.ConvertOptions
+	Load           = imager.Load
+	Pace           = blockio.Pace
+	Priority       = blockio.Priority
 	Estimate       = imager.Estimate
 	Report         = imager.Report
 	Run            = imager.Run
@@ -54,6 +58,13 @@ type (
 const (
 	FormatRaw    = image.FormatRaw
 	FormatPacked = image.FormatPacked
+)
+
+// The priorities of a [Load].
+const (
+	PriorityNormal = blockio.PriorityNormal
+	PriorityLow    = blockio.PriorityLow
+	PriorityIdle   = blockio.PriorityIdle
 )
 
 // Errors that a caller may want to tell apart, with [errors.Is].

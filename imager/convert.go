@@ -20,6 +20,7 @@ type ConvertOptions struct {
 	Time    time.Time // of creation; zero is now
 	Program string    // name and version of the program, for the report
 	Zstd    int       // level of compression of the target from 1 to 19, as of zstd; 0: none
+	Load    Load      // how the source is read
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
@@ -27,7 +28,7 @@ type ConvertOptions struct {
 // be a block device: to make an image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	start := time.Now()
-	src, err := openToCopy(ctx, source)
+	src, err := openToCopy(ctx, source, opts.Load)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,10 @@ type CreateOptions struct {
 	Force bool // write onto a block device
 	Zstd  int  // level of compression from 1 to 19, as of zstd; 0: none
 
+	// Load says how the volume is read. Where it says nothing, a volume on
+	// which a cluster beats is read with few jobs and low priority.
+	Load Load
+
 	// Confirm, if not nil, is asked when the volume has been scanned and
 	// before the output is opened. If it returns false nothing is written, and
 	// the error is [ErrRefused].
@@ -70,7 +74,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if err := dest.compress(opts.Zstd); err != nil {
 		return nil, err
 	}
-	src, err := openToCopy(ctx, device)
+	src, err := openToCopy(ctx, device, opts.Load)
 	if err != nil {
 		return nil, err
 	}

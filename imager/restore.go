@@ -31,6 +31,7 @@ type RestoreOptions struct {
 	Raw   bool // the image is a raw one
 	Force bool // overrides the refusals that are [ErrNeedsForce]
 
+	Load    Load   // how the image is read
 	Program string // name and version of the program, for the report
 }
 
@@ -46,7 +47,7 @@ const verifiers = 4
 // what the first left.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
 	start := time.Now()
-	src, err := openToCopy(ctx, imageFile)
+	src, err := openToCopy(ctx, imageFile, opts.Load)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func isPackedFile(name string) bool {
 		return false
 	}
 	defer dev.Close()
-	src := &Source{dev: dev}
-	if src.zstd, err = openSeekable(dev); err != nil {
+	src := &Source{dev: dev, in: paced{dev, dev}}
+	if src.zstd, err = openSeekable(src.in); err != nil {
 		return false
 	}
 	_, err = packed.Open(src.contents())

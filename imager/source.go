@@ -24,6 +24,7 @@ import (
 type Source struct {
 	name   string
 	dev    *blockio.Device
+	in     paced             // dev, as it is read
 	zstd   *seekable.Reader  // nil if the file is not compressed
 	kept   *blockio.Retainer // what the walk read, nil unless the source is to be copied
 	packed *packed.Reader    // nil if the format is not packed
@@ -32,25 +33,26 @@ type Source struct {
 
 // Open opens a device, a raw image or a packed image, where the images may be
 // compressed with a seek table. Errors are [OpError].
-func Open(ctx context.Context, name string) (*Source, error) { return openSource(ctx, name, 0) }
-
-// keepBudget is how much memory may hold blocks that the walk of a volume has
-// read, in bytes.
-const keepBudget = 32 << 20
+func Open(ctx context.Context, name string) (*Source, error) {
+	return openSource(ctx, name, Load{Keep: -1})
+}
 
 // openToCopy is Open for a source that will be walked and then copied: what the
 // walk reads of a volume is kept for the copy, up to a limit.
-func openToCopy(ctx context.Context, name string) (*Source, error) {
-	return openSource(ctx, name, keepBudget)
+func openToCopy(ctx context.Context, name string, load Load) (*Source, error) {
+	if err := blockio.SetPriority(load.Priority); err != nil {
+		return nil, &OpError{"set the I/O priority for", name, err}
+	}
+	return openSource(ctx, name, load)
 }
 
-func openSource(ctx context.Context, name string, keep int) (*Source, error) {
+func openSource(ctx context.Context, name string, load Load) (*Source, error) {
 	dev, err := blockio.Open(name)
 	if err != nil {
 		return nil, &OpError{"open", name, err}
 	}
-	s := &Source{name: name, dev: dev}
-	if err := s.probe(ctx, keep); err != nil {
+	s := &Source{name: name, dev: dev, in: paced{dev, blockio.NewThrottle(ctx, dev, load.Pace)}}
+	if err := s.probe(ctx, load.keep()); err != nil {
 		return nil, errors.Join(&OpError{"open", name, err}, dev.Close())
 	}
 	return s, nil
@@ -59,7 +61,7 @@ func openSource(ctx context.Context, name string, keep int) (*Source, error) {
 // probe finds out the format.
 func (s *Source) probe(ctx context.Context, keep int) error {
 	var err error
-	if s.zstd, err = openSeekable(s.dev); err != nil {
+	if s.zstd, err = openSeekable(s.in); err != nil {
 		return err
 	}
 	r, size := s.contents()
@@ -78,7 +80,7 @@ func (s *Source) probe(ctx context.Context, keep int) error {
 }
 
 // openSeekable opens a compressed file; it returns nil for all others.
-func openSeekable(dev *blockio.Device) (*seekable.Reader, error) {
+func openSeekable(dev paced) (*seekable.Reader, error) {
 	z, err := seekable.Open(dev, dev.Size())
 	if errors.Is(err, seekable.ErrFormat) {
 		return nil, nil
@@ -92,7 +94,7 @@ func (s *Source) contents() (io.ReaderAt, int64) {
 	if s.zstd != nil {
 		return s.zstd, s.zstd.Size()
 	}
-	return s.dev, s.dev.Size()
+	return s.in, s.in.Size()
 }
 
 // holes returns what tells where the volume has holes, nil if nothing does.

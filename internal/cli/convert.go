@@ -14,9 +14,9 @@ import (
 )
 
 func (p *program) newConvertCommand() *cobra.Command {
-	var zstd int
+	var opts o2image.ConvertOptions
 	cmd := &cobra.Command{
-		Use:   "convert [--zstd] source target",
+		Use:   "convert [option...] source target",
 		Short: "make a raw image of a packed one, or the other way round",
 		Long: `convert reads the image source and writes the image target in the other
 format. It asks nothing, and changes nothing in the blocks. Neither is a
@@ -30,23 +30,24 @@ written with -I. The source may be compressed, and the target is with --zstd.
 		DisableFlagsInUseLine: true,
 		Args:                  operands(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.convert(cmd.Context(), args[0], args[1], zstd)
+			return p.convert(cmd.Context(), args[0], args[1], opts)
 		},
 		ValidArgsFunction: completeFiles,
 	}
-	addZstd(cmd.Flags(), &zstd)
+	addZstd(cmd.Flags(), &opts.Zstd)
+	addLoad(cmd.Flags(), &opts.Load)
 	addHelp(cmd)
 	return cmd
 }
 
-// convert writes the image source to target in the other format, compressed if
-// zstd is a level.
-func (p *program) convert(ctx context.Context, source, target string, zstd int) error {
-	at, err := imageTime()
-	if err != nil {
+// convert writes the image source to target in the other format.
+func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions) error {
+	var err error
+	if opts.Time, err = imageTime(); err != nil {
 		return err
 	}
-	report, err := o2image.Convert(ctx, source, target, o2image.ConvertOptions{Time: at, Program: programVersion, Zstd: zstd})
+	opts.Program = programVersion
+	report, err := o2image.Convert(ctx, source, target, opts)
 	err = ofSource(err, source)
 	switch {
 	case errors.Is(err, o2image.ErrDevice):

@@ -34,6 +34,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		Exact:   o.exact,
 		Force:   o.force,
 		Zstd:    o.zstd,
+		Load:    o.load,
 		Time:    at,
 		Program: programVersion,
 	}

@@ -28,7 +28,7 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 		fmt.Fprintln(p.stderr, "Aborting operation.")
 		return errFailed
 	}
-	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{Raw: o.raw, Force: o.force, Program: programVersion})
+	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{Raw: o.raw, Force: o.force, Load: o.load, Program: programVersion})
 	err = ofSource(err, image)
 	switch {
 	case errors.Is(err, o2image.ErrSwapped):

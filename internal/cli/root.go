@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"o2image"
 	"o2image/image/packed"
 )
 
@@ -24,6 +25,7 @@ type rootOptions struct {
 	verbose     bool
 	report      string
 	zstd        int
+	load        o2image.Load
 	version     bool
 }
 
@@ -134,6 +136,7 @@ mounted or has a journal to replay.`)
 	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
 
 	addZstd(flags, &o.zstd)
+	addLoad(flags, &o.load)
 
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
