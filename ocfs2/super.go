@@ -6,6 +6,7 @@ package ocfs2
 import (
 	"bytes"
 	"fmt"
+	"math/bits"
 )
 
 // Offsets of ocfs2_super_block in its block; the structure starts at id2.
@@ -137,23 +138,38 @@ func DecodeSuperBlock(b []byte, blkno uint64) (*SuperBlock, error) {
 	return s, nil
 }
 
-// SalvageSuperBlock decodes a superblock as DecodeSuperBlock does, but puts up
-// with every fault that leaves the block and cluster size known, and returns
-// the faults beside the fields as they stand. The superblock is nil where the
-// sizes are unusable or the signature is not that of a superblock.
+// SalvageSuperBlock decodes what is left of a superblock that was read from
+// block blkno; b is one block of the size that is probed. It puts up with every
+// fault, and returns the faults beside the fields as they stand; only sizes that
+// cannot be are replaced by the block size of b and the least cluster size. The
+// superblock is nil where neither its signature is there nor all the other
+// marks: flags, own number and revision.
 func SalvageSuperBlock(b []byte, blkno uint64) (*SuperBlock, []Fault) {
 	f := faults{structure: "ocfs2_dinode"}
 	if Identify(b) != KindSuper {
 		f.add("i_signature", printable(span(b, 0, signatureBytes)), printable([]byte(superSignature)))
-		return nil, f.found
 	}
 	s := parseSuperBlock(b)
-	f.found = s.openFaults(b, blkno)
-	if !s.valid() || s.BlockSize() != len(b) {
+	marks := AsDinode(b).Flags().Has(InodeSuperBlock|InodeValid) && s.Blkno == blkno &&
+		s.MajorRev == superMajorRev && s.MinorRev == superMinorRev
+	if f.found != nil && !marks {
 		return nil, f.found
 	}
-	return s, append(f.found, s.Faults()...)
+	f.within(s.openFaults(b, blkno))
+	if unknown := s.Incompat &^ incompatKnown; unknown != 0 || s.Incompat.Has(IncompatHeartbeatDev) {
+		f.within([]Fault{{"ocfs2_super_block", "s_feature_incompat", inHex(uint64(s.Incompat)), "known features of a file system"}})
+	}
+	s.BlockBits = uint8(bits.Len(uint(len(b)) - 1)) //nolint:gosec // at most 64
+	if s.ClusterBits < 12 || s.ClusterBits > 20 {
+		s.ClusterBits = 12
+	}
+	f.within(s.Faults())
+	return s, f.found
 }
+
+// KnownIncompat are the incompatible features that this package knows, but for
+// that of a device without a file system.
+const KnownIncompat = incompatKnown &^ IncompatHeartbeatDev
 
 func parseSuperBlock(b []byte) *SuperBlock {
 	s := &SuperBlock{

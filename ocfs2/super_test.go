@@ -155,8 +155,16 @@ func TestSalvageSuperBlock(t *testing.T) {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 	put32(b, 0xFC, 40)
-	if s, faults := SalvageSuperBlock(b, SuperBlockBlkno); s != nil || faults == nil {
+	if s, faults := SalvageSuperBlock(b, SuperBlockBlkno); s == nil || s.ClusterBits != 12 || faults == nil {
 		t.Errorf("unusable cluster size: %v, %v", s, faults)
+	}
+	copy(b, "no sign")
+	if s, faults := SalvageSuperBlock(b, SuperBlockBlkno); s == nil || faults == nil {
+		t.Errorf("no signature: %v, %v", s, faults)
+	}
+	put64(b, 0x50, 5)
+	if s, faults := SalvageSuperBlock(b, SuperBlockBlkno); s != nil || faults == nil {
+		t.Errorf("no signature and another number: %v, %v", s, faults)
 	}
 	if s, faults := SalvageSuperBlock(nil, SuperBlockBlkno); s != nil || faults == nil {
 		t.Errorf("no bytes: %v, %v", s, faults)

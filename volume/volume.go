@@ -18,53 +18,9 @@ type Volume struct {
 	r  io.ReaderAt
 	sb *ocfs2.SuperBlock
 
-	found    []Finding // about the superblock
-	salvaged bool      // the superblock had to be put together
-}
-
-// Open finds the superblock in r, whose offsets are bytes from the start of
-// the volume, by trying all block sizes. The error is [ocfs2.ErrNotOCFS2] if
-// there is none, [ocfs2.ErrUnsupported] if the volume has a feature that this
-// program does not know, [ocfs2.ErrCorrupt] if the superblock contradicts
-// itself, or else what r returned.
-func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
-	sb, err := probe(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	return &Volume{r: r, sb: sb}, nil
-}
-
-// probe tries the block sizes in rising order: the superblock is block 2, so
-// its place depends on them.
-func probe(ctx context.Context, r io.ReaderAt) (*ocfs2.SuperBlock, error) {
-	var (
-		damaged error
-		b       = make([]byte, ocfs2.MaxBlockSize)
-	)
-	for size := ocfs2.MinBlockSize; size <= ocfs2.MaxBlockSize; size *= 2 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		block := b[:size]
-		if err := readFull(r, block, int64(size)*ocfs2.SuperBlockBlkno); err != nil {
-			if errors.Is(err, io.ErrUnexpectedEOF) {
-				break
-			}
-			return nil, fmt.Errorf("read superblock at byte %d: %w", size*ocfs2.SuperBlockBlkno, err)
-		}
-		sb, err := ocfs2.DecodeSuperBlock(block, ocfs2.SuperBlockBlkno)
-		switch {
-		case err == nil:
-			return sb, nil
-		case !errors.Is(err, ocfs2.ErrNotOCFS2) && damaged == nil:
-			damaged = err
-		}
-	}
-	if damaged != nil {
-		return nil, damaged
-	}
-	return nil, ocfs2.ErrNotOCFS2
+	found     []Finding // about the superblock
+	witnesses int       // how many of the structures that it leads to are there
+	salvaged  bool      // it had to be put together
 }
 
 // Super returns the superblock that the volume was opened by.

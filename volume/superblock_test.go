@@ -1,0 +1,174 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"o2image/internal/ocfs2test"
+	"o2image/ocfs2"
+	"o2image/volume"
+)
+
+// broken is a volume file with some bytes changed, and with sectors that cannot
+// be read.
+type broken struct {
+	io.ReaderAt
+	patches map[int64][]byte
+	bad     [][2]int64 // from, to
+}
+
+var errBad = errors.New("input/output error")
+
+func (b broken) ReadAt(p []byte, off int64) (int, error) {
+	for _, r := range b.bad {
+		if off < r[1] && r[0] < off+int64(len(p)) {
+			return 0, errBad
+		}
+	}
+	n, err := b.ReaderAt.ReadAt(p, off)
+	for at, patch := range b.patches {
+		for i, c := range patch {
+			if k := at + int64(i) - off; k >= 0 && k < int64(n) {
+				p[k] = c
+			}
+		}
+	}
+	return n, err
+}
+
+func spansOf(m *volume.Metadata) [][2]uint64 {
+	var list [][2]uint64
+	for start, n := range m.Blocks.Spans() {
+		list = append(list, [2]uint64{start, n})
+	}
+	return list
+}
+
+// TestDamagedSuperblock checks that the set of a volume is the same whatever
+// happens to its superblock, and that it is said.
+func TestDamagedSuperblock(t *testing.T) {
+	u16 := func(n uint16) []byte { return binary.LittleEndian.AppendUint16(nil, n) }
+	u32 := func(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+	u64 := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
+	cases := map[string]struct {
+		at    int64 // in the superblock
+		patch []byte
+	}{
+		"lost":          {0, make([]byte, 512)},
+		"signature":     {0, make([]byte, 8)},
+		"own number":    {0x50, u64(9)},
+		"generation":    {0x60, u32(0xFFFFFFFF)},
+		"clusters 0":    {0x14, u32(0)},
+		"clusters huge": {0x14, u32(0xFFFFFFFF)},
+		"root 0":        {0xE8, u64(0)},
+		"root far":      {0xE8, u64(1 << 60)},
+		"system dir":    {0xF0, u64(1 << 60)},
+		"system root":   {0xF0, nil}, // set below
+		"block size":    {0xF8, u32(99)},
+		"cluster size":  {0xFC, u32(99)},
+		"cluster size2": {0xFC, u32(16)},
+		"slots 0":       {0x100, u16(0)},
+		"slots":         {0x100, u16(0xFFFF)},
+		"first group":   {0x108, u64(1 << 50)},
+		"features":      {0xE0, u32(0xFFFFFFFF)},
+		"no features":   {0xE0, u32(0)},
+	}
+	for _, name := range []string{"plain-b1k", "metaecc", "volume-512", "backup-1g"} {
+		vol := ocfs2test.Unpack(t, name)
+		f, err := os.Open(vol.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		v, err := volume.Open(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound, err := v.Metadata(t.Context(), volume.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		super := int64(v.Super().BlockSize()) * ocfs2.SuperBlockBlkno
+		for what, c := range cases {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				if c.patch == nil {
+					c.patch = u64(v.Super().Root)
+				}
+				b := broken{ReaderAt: f, patches: map[int64][]byte{super + c.at: c.patch}}
+				was := make([]byte, len(c.patch))
+				if _, err := f.ReadAt(was, super+c.at); err != nil {
+					t.Fatal(err)
+				}
+				if slices.Equal(was, c.patch) {
+					return // not a change
+				}
+				got, meta := walkBroken(t, b)
+				if diff := gocmp.Diff(spansOf(sound), spansOf(meta)); diff != "" {
+					t.Errorf("set (-want +got):\n%s", diff)
+				}
+				if meta.Found == 0 {
+					t.Error("nothing is said")
+				}
+				ignored := cmpopts.IgnoreFields(ocfs2.SuperBlock{}, "Blkno", "MountCount", "Incompat", "Compat", "ROCompat", "Root", "Label", "UUID", "UUIDHash",
+					"DxSeed", "CreatorOS", "MaxMountCount", "State", "Errors", "CheckInterval", "LastCheck", "XattrInlineSize", "ClusterStack", "ClusterFlags", "ClusterName",
+					"MaxSlots")
+				if diff := gocmp.Diff(v.Super(), got.Super(), ignored); diff != "" {
+					t.Errorf("superblock (-want +got):\n%s", diff)
+				}
+			})
+		}
+		t.Run(name+"/unreadable", func(t *testing.T) {
+			_, meta := walkBroken(t, broken{ReaderAt: f, bad: [][2]int64{{0, super + 512}}})
+			if diff := gocmp.Diff(spansOf(sound), spansOf(meta)); diff != "" {
+				t.Errorf("set (-want +got):\n%s", diff)
+			}
+			if meta.Found == 0 {
+				t.Error("nothing is said")
+			}
+		})
+	}
+}
+
+func walkBroken(t *testing.T, b broken) (*volume.Volume, *volume.Metadata) {
+	t.Helper()
+	v, err := volume.Open(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := v.Metadata(t.Context(), volume.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, meta
+}
+
+// TestBackup opens a volume of 1 GiB and more by its backup alone.
+func TestBackup(t *testing.T) {
+	vol := ocfs2test.Unpack(t, "backup-1g")
+	v, _ := openFile(t, vol.Path)
+	f, err := os.Open(vol.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := volume.OpenBackup(t.Context(), f, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := uint64(1<<30) / uint64(v.Super().BlockSize()); b.Super().Blkno != want || b.Super().UUID != v.Super().UUID {
+		t.Errorf("opened by block %d, want %d", b.Super().Blkno, want)
+	}
+	if _, err := volume.OpenBackup(t.Context(), f, 2); !errors.Is(err, ocfs2.ErrNotOCFS2) {
+		t.Errorf("backup 2 of a small volume: %v", err)
+	}
+}
