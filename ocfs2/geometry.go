@@ -56,11 +56,6 @@ func (g Geometry) Contains(start, n uint64) bool {
 	return start >= SuperBlockBlkno && start <= blocks && n <= blocks-start
 }
 
-// valid reports whether the sizes are such as the format knows.
-func (g Geometry) valid() bool {
-	return g.BlockBits >= 9 && g.BlockBits <= 12 && g.ClusterBits >= 12 && g.ClusterBits <= 20
-}
-
 // GroupBits returns the clusters of every group of the global bitmap but the
 // last one (cl_cpg of global_bitmap).
 func (g Geometry) GroupBits() int { return groupBitmapBytes(g.BlockSize()) * bitsPerByte }
