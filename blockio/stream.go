@@ -69,12 +69,12 @@ func (s *Stream) Write(p []byte) (int, error) {
 }
 
 // zeros is what [Stream.Skip] writes where there can be no hole.
-var zeros [64 << 10]byte
+var zeros [1 << 20]byte
 
 // Skip writes n zero bytes. At the end of a regular file, unless it is open for
 // appending, they are a hole.
 func (s *Stream) Skip(n int64) error {
-	if s.regular && s.seekable && !s.append {
+	if s.Sparse() {
 		pos, err := s.f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return err
@@ -130,6 +130,10 @@ func (s *Stream) wait() error {
 	})
 	return errors.Join(cerr, os.NewSyscallError("poll", err))
 }
+
+// Sparse reports whether zeros can be holes: in a regular file that is not open
+// for appending.
+func (s *Stream) Sparse() bool { return s.regular && s.seekable && !s.append }
 
 // Append reports whether everything is written to the end of the file, whatever
 // the offset (O_APPEND).

@@ -264,6 +264,14 @@ func newStreamOutput(f *os.File) (*streamOutput, blockio.FileID, error) {
 func (o *streamOutput) ordered() bool { return true }
 
 func (o *streamOutput) write(f *filled) error {
+	if !f.zero && !o.stream.Sparse() {
+		if err := o.zeroTo(f.Off); err != nil {
+			return err
+		}
+		n, err := o.stream.Write(f.buf)
+		o.pos += int64(n)
+		return err
+	}
 	if !f.zero {
 		for i, part := range data(f.buf) {
 			if err := o.zeroTo(f.Off + int64(i)); err != nil {
