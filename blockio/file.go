@@ -72,14 +72,26 @@ func CreateFile(path string, size uint64) (*File, error) {
 	return f, nil
 }
 
-const tempPattern = ".o2image-*"
+// tempLength is how many bytes, of the 255 that a name can have, a temporary
+// file has besides the name that it is to get.
+const tempLength = 40
+
+// createTemp creates the file that is to become final. Its name says what it is
+// to whoever finds it where the program was killed.
+func createTemp(final string) (*os.File, error) {
+	dir, base := filepath.Split(final)
+	if len(base) > unix.NAME_MAX-tempLength {
+		base = ""
+	}
+	return os.CreateTemp(dir, "."+base+".o2image-unfinished-*")
+}
 
 func createNew(path string) (*File, error) {
 	final, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(filepath.Dir(final), tempPattern)
+	f, err := createTemp(final)
 	if err != nil {
 		return nil, renamed(err, path)
 	}
@@ -97,7 +109,7 @@ func replace(path string, old *os.File, info os.FileInfo, size uint64) *File {
 	}
 	// In a directory such as /tmp nobody replaces a file of another owner; but
 	// then neither can the temporary get that owner.
-	temp, err := os.CreateTemp(filepath.Dir(final), tempPattern)
+	temp, err := createTemp(final)
 	if err != nil {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -102,6 +103,28 @@ func TestFileNew(t *testing.T) {
 	}
 	if err := f.Commit(); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("second Commit: %v", err)
+	}
+}
+
+// TestFileTemporary wants a name that tells what the file is to become, where
+// there is room for that.
+func TestFileTemporary(t *testing.T) {
+	t.Parallel()
+	for _, base := range []string{"sda1.out", "a*b", strings.Repeat("n", 255)} {
+		dir := t.TempDir()
+		f := create(t, filepath.Join(dir, base), false)
+		names := entries(t, dir)
+		want := "." + base + ".o2image-unfinished-"
+		if len(base) == 255 {
+			want = "..o2image-unfinished-"
+		}
+		if len(names) != 1 || !strings.HasPrefix(names[0], want) {
+			t.Errorf("unfinished %s is called %q", base, names)
+		}
+		if err := f.Commit(); err != nil {
+			t.Error(err)
+		}
+		wantEntries(t, dir, base)
 	}
 }
 

@@ -48,8 +48,9 @@ The image is packed: the blocks one after the other, with a bitmap that
 tells their places. With -r it is raw: a sparse file as long as the volume
 that can be used like the volume itself. An image_file of - is standard
 output. A regular image_file appears under its name when it is whole, with
-mode 0600 if it is new; an existing one keeps its mode. With --zstd the
-image is compressed; such images are read like the others.
+mode 0600 if it is new; an existing one keeps its mode. Where the program was
+killed, a file .image_file.o2image-unfinished-NUMBER stays; it can be removed.
+With --zstd the image is compressed; such images are read like the others.
 
 With -I the roles are turned round: image_file is read and device is written.
 
@@ -131,8 +132,8 @@ files.`)
 image onto a block device, with -I a device that is mounted or in use.`)
 	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was done, and everything that was found wrong.
 Otherwise that is summed up in at most ten lines, and a run without
-failures or findings prints nothing, but on a terminal it warns of a volume that is
-mounted or has a journal to replay.`)
+failures or findings prints nothing, but on a terminal it warns of a volume
+that is mounted or has a journal to replay.`)
 	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
 
 	addZstd(flags, &o.zstd)
