@@ -95,12 +95,7 @@ func TestEveryFormatReads(t *testing.T) {
 // that the program takes.
 func TestMemory(t *testing.T) {
 	dir := t.TempDir()
-	program, volume := filepath.Join(dir, "o2image"), filepath.Join(dir, "volume")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/o2image")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program, volume := buildProgram(t), filepath.Join(dir, "volume")
 	if err := os.WriteFile(volume, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +114,18 @@ func TestMemory(t *testing.T) {
 			t.Errorf("o2image %q took %d KiB of memory", args, peak)
 		}
 	}
+}
+
+// buildProgram builds the program and returns where it is.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "o2image")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/o2image")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
 }
 
 // peakMemory runs a program and returns how much memory it took at most, in

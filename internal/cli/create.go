@@ -113,7 +113,7 @@ func imageTime() (time.Time, error) {
 func (p *program) checkStdout() error {
 	info, err := p.stdout.Stat()
 	if err != nil {
-		return err
+		return &o2image.OpError{Op: "open", Name: toStdout, Err: err}
 	}
 	null, err := os.Stat(os.DevNull)
 	if err != nil || !os.SameFile(info, null) {
