@@ -49,13 +49,27 @@ func (p *Pool) Get(ctx context.Context) ([]byte, error) {
 		if b != nil {
 			return b, nil
 		}
-		b, err := unix.Mmap(-1, 0, p.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		b, err := p.allocate()
 		if err != nil {
 			p.give(nil)
-			return nil, os.NewSyscallError("mmap", err)
 		}
-		return b, nil
+		return b, err
 	}
+}
+
+func (p *Pool) allocate() ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, p.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	return b, os.NewSyscallError("mmap", err)
+}
+
+// Replace lends a buffer in place of one that a read got lost in, see [ErrLost].
+// That one is never used again.
+func (p *Pool) Replace(lost []byte) ([]byte, error) {
+	b, err := p.allocate()
+	if err != nil {
+		return lost, err
+	}
+	return b[:len(lost)], nil
 }
 
 // Put takes back a buffer, or the beginning of one, that [Pool.Get] lent. The

@@ -48,10 +48,15 @@ func (o ReadOptions) withDefaults() ReadOptions {
 }
 
 // ReadSegments fills the segments, which may be in any order, with few and large
-// requests, many at once. When a request fails, its segments are read one by one.
+// requests, many at once. Of a request that fails with a [*BadError] all segments
+// are there but those that this is about; of any other, the segments are read one
+// by one.
+//
+// [ErrLost] ends it with or without opt.Failed, and stands for the memory of all
+// segments.
 //
 // Without opt.Failed it stops at a failure, and the error names the lowest offset that
-// cannot be read. With it only the end of ctx is an error. A segment that ends
+// cannot be read. With it, but for that, only the end of ctx is an error. A segment that ends
 // behind the end of r fails with [io.ErrUnexpectedEOF].
 func ReadSegments(ctx context.Context, r io.ReaderAt, segs []Segment, opt ReadOptions) error {
 	opt = opt.withDefaults()
@@ -122,37 +127,42 @@ type segmentReader struct {
 
 // read does one request.
 func (s *segmentReader) read(request []int) {
-	if len(request) > 1 && s.readJoined(request) {
-		return
+	if len(request) > 1 {
+		err := s.readJoined(request)
+		_, partly := errors.AsType[*BadError](err)
+		if err == nil || partly || errors.Is(err, ErrLost) {
+			for _, i := range request {
+				s.check(i, Within(err, s.segs[i].Off, int64(len(s.segs[i].P))))
+			}
+			return
+		}
 	}
 	for _, i := range request {
-		if err := readFull(s.r, s.segs[i].P, s.segs[i].Off); err != nil {
-			s.fail(i, err)
-		}
+		s.check(i, readFull(s.r, s.segs[i].P, s.segs[i].Off))
 	}
 }
 
-// readJoined does a request of several segments at once, and reports whether it
-// succeeded.
-func (s *segmentReader) readJoined(request []int) bool {
+// readJoined does a request of several segments at once.
+func (s *segmentReader) readJoined(request []int) error {
 	first := s.segs[request[0]]
 	end := first.end()
 	for _, i := range request[1:] {
 		end = max(end, s.segs[i].end())
 	}
 	if p, ok := s.oneSlice(request); ok {
-		return readFull(s.r, p, first.Off) == nil
+		return readFull(s.r, p, first.Off)
 	}
 	buf := getJoined(int(end - first.Off))
-	defer putJoined(buf)
-	b := (*buf)[:end-first.Off]
-	if readFull(s.r, b, first.Off) != nil {
-		return false
+	err := readFull(s.r, (*buf)[:end-first.Off], first.Off)
+	for errors.Is(err, ErrLost) { // the memory was ours
+		buf = getJoined(int(end - first.Off))
+		err = readFull(s.r, (*buf)[:end-first.Off], first.Off)
 	}
 	for _, i := range request {
-		copy(s.segs[i].P, b[s.segs[i].Off-first.Off:])
+		copy(s.segs[i].P, (*buf)[s.segs[i].Off-first.Off:])
 	}
-	return true
+	putJoined(buf)
+	return err
 }
 
 // oneSlice returns the memory of all segments of a request as one slice, if it
@@ -170,17 +180,21 @@ func (s *segmentReader) oneSlice(request []int) ([]byte, bool) {
 	return whole.P, true
 }
 
-func (s *segmentReader) fail(seg int, err error) {
+// check accounts for how the reading of a segment ended.
+func (s *segmentReader) check(seg int, err error) {
+	if err == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil {
+	if s.failed != nil && !errors.Is(err, ErrLost) {
 		s.failed(seg, err)
 		return
 	}
 	// Requests begin in ascending order. All below this one are done or under
 	// way, and will say so if they fail.
 	s.stopped.Store(true)
-	if off := s.segs[seg].Off; s.err == nil || off < s.off {
+	if off := s.segs[seg].Off; s.err == nil || !errors.Is(s.err, ErrLost) && off < s.off {
 		s.err = fmt.Errorf("read %d bytes at byte %d: %w", len(s.segs[seg].P), off, err)
 		s.off = off
 	}

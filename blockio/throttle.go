@@ -5,6 +5,7 @@ package blockio
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -38,7 +39,7 @@ const (
 )
 
 // NewThrottle returns a reader of r that keeps to a pace. When ctx ends, reads
-// that wait for their turn fail with its error.
+// that wait for their turn fail with its cause.
 func NewThrottle(ctx context.Context, r io.ReaderAt, pace Pace) *Throttle {
 	t := &Throttle{r: r, ctx: ctx}
 	if pace.Jobs > 0 {
@@ -57,16 +58,27 @@ func NewThrottle(ctx context.Context, r io.ReaderAt, pace Pace) *Throttle {
 func (t *Throttle) LimitJobs(n int) { t.jobs = make(chan struct{}, n) }
 
 // ReadAt implements [io.ReaderAt]. Where the rate is limited a long read is made
-// in pieces, so that the device is busy all the time and never for long.
+// in pieces, so that the device is busy all the time and never for long. Errors
+// are those of the reader; of a [*BadError] all pieces have their part.
 func (t *Throttle) ReadAt(p []byte, off int64) (int, error) {
-	done := 0
+	var (
+		done = 0
+		bad  []BadRange
+	)
 	for {
 		part := p[done:]
 		if t.unit > 0 && len(part) > t.unit {
 			part = part[:t.unit]
 		}
 		n, err := t.readPart(part, off+int64(done))
+		if missing, ok := errors.AsType[*BadError](err); ok {
+			bad = append(bad, missing.Ranges...)
+			n, err = len(part), nil
+		}
 		done += n
+		if err == nil && done == len(p) && bad != nil {
+			return int(bad[0].Off - off), &BadError{bad}
+		}
 		if err != nil || done == len(p) {
 			return done, err
 		}
@@ -79,7 +91,7 @@ func (t *Throttle) readPart(p []byte, off int64) (int, error) {
 		case t.jobs <- struct{}{}:
 			defer func() { <-t.jobs }()
 		case <-t.ctx.Done():
-			return 0, t.ctx.Err()
+			return 0, context.Cause(t.ctx)
 		}
 	}
 	if err := t.wait(len(p)); err != nil {
@@ -99,7 +111,7 @@ func (t *Throttle) wait(n int) error {
 	case <-delay.C:
 		return nil
 	case <-t.ctx.Done():
-		return t.ctx.Err()
+		return context.Cause(t.ctx)
 	}
 }
 

@@ -28,7 +28,7 @@ type ConvertOptions struct {
 // be a block device: to make an image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	start := time.Now()
-	src, err := openToCopy(ctx, source, opts.Load)
+	src, err := openToCopy(ctx, source, sourceOptions{load: opts.Load})
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,7 @@ type copier struct {
 	inodes, bytes atomic.Uint64 // redacted
 	mu            sync.Mutex
 	notRead       []image.Run
+	interrupted   bool // a block was left out because reading was stopped
 }
 
 // run copies what layout says to out. It returns the hashes of the pieces in
@@ -100,7 +101,7 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 			work.Go(func() error {
 				defer close(f.done)
 				if !f.zero {
-					f.err = c.fill(ctx, layout, f)
+					f.err = c.fill(ctx, pool, layout, f)
 				}
 				if c.hash {
 					leaves[p.Off/image.PieceSize] = f.sum()
@@ -177,23 +178,19 @@ func (f *filled) sum() [sha256.Size]byte {
 }
 
 // fill makes a piece: reads its blocks, takes out what is to be taken out.
-func (c *copier) fill(ctx context.Context, layout image.Layout, f *filled) error {
-	clear(f.buf)
-	layout.Fill(f.Piece, f.buf)
-	segs := make([]blockio.Segment, len(f.Segments))
-	for i, s := range f.Segments {
-		segs[i] = blockio.Segment{Off: int64(s.Blkno) * int64(c.blockSize), P: f.buf[s.At:][:s.Count*c.blockSize]}
+func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layout, f *filled) error {
+	segs, failed, err := c.read(ctx, layout, f)
+	for errors.Is(err, blockio.ErrLost) {
+		if f.buf, err = pool.Replace(f.buf); err != nil {
+			return err
+		}
+		segs, failed, err = c.read(ctx, layout, f)
 	}
-	opt := blockio.ReadOptions{Gap: c.gap}
-	var failed []int
-	if !c.strict {
-		opt.Failed = func(i int, _ error) { failed = append(failed, i) }
-	}
-	if err := blockio.ReadSegments(ctx, c.src, segs, opt); err != nil {
+	if err != nil {
 		return &OpError{"read", c.name, err}
 	}
-	for _, i := range failed {
-		c.salvage(f.Segments[i].Blkno, segs[i].P)
+	for i, err := range failed {
+		c.leaveOut(f.Segments[i].Blkno, segs[i].P, err)
 	}
 	if c.redact == nil {
 		return nil
@@ -209,21 +206,46 @@ func (c *copier) fill(ctx context.Context, layout image.Layout, f *filled) error
 	return nil
 }
 
-// salvage reads the blocks of b from blkno on one by one. In place of those
-// that cannot be read it leaves a text, and remembers them.
-func (c *copier) salvage(blkno uint64, b []byte) {
+// read fills in what is the format's own, and reads the segments. It returns
+// them and, by their index, what was wrong with those that could not be read
+// whole.
+func (c *copier) read(ctx context.Context, layout image.Layout, f *filled) ([]blockio.Segment, map[int]error, error) {
+	clear(f.buf)
+	layout.Fill(f.Piece, f.buf)
+	segs := make([]blockio.Segment, len(f.Segments))
+	for i, s := range f.Segments {
+		segs[i] = blockio.Segment{Off: int64(s.Blkno) * int64(c.blockSize), P: f.buf[s.At:][:s.Count*c.blockSize]}
+	}
+	opt := blockio.ReadOptions{Gap: c.gap}
+	failed := make(map[int]error)
+	if !c.strict {
+		opt.Failed = func(i int, err error) { failed[i] = err }
+	}
+	return segs, failed, blockio.ReadSegments(ctx, c.src, segs, opt)
+}
+
+// leaveOut leaves a text in place of the blocks of b, from block blkno on, that
+// err says could not be read, and remembers them. If they were not read because
+// reading was stopped there may be very many of them: those are left zero, which
+// in files is a hole.
+func (c *copier) leaveOut(blkno uint64, b []byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for block := range slices.Chunk(b, c.blockSize) {
-		if n, err := c.src.ReadAt(block, int64(blkno)*int64(c.blockSize)); n < len(block) && err != nil {
-			markNotRead(block)
-			c.mu.Lock()
+		if err := blockio.Within(err, int64(blkno)*int64(c.blockSize), int64(c.blockSize)); err != nil {
+			if errors.Is(err, blockio.ErrStopped) {
+				clear(block)
+				c.interrupted = true
+			} else {
+				markNotRead(block)
+			}
 			c.notRead = append(c.notRead, image.Run{Start: blkno, Len: 1})
-			c.mu.Unlock()
 		}
 		blkno++
 	}
 }
 
-// missing returns the blocks that could not be read, as ascending runs.
+// missing returns the blocks that were not read, as ascending runs.
 func (c *copier) missing() []image.Run {
 	slices.SortFunc(c.notRead, func(a, b image.Run) int { return cmp.Compare(a.Start, b.Start) })
 	var runs []image.Run

@@ -28,6 +28,9 @@ type CreateOptions struct {
 	// which a cluster beats is read with few jobs and low priority.
 	Load Load
 
+	Retries     int           // how many more times a block is tried that cannot be read
+	ReadTimeout time.Duration // after which a read counts as failed; 0: never
+
 	// Confirm, if not nil, is asked when the volume has been scanned and
 	// before the output is opened. If it returns false nothing is written, and
 	// the error is [ErrRefused].
@@ -74,7 +77,10 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if err := dest.compress(opts.Zstd); err != nil {
 		return nil, err
 	}
-	src, err := openToCopy(ctx, device, opts.Load)
+	src, err := openToCopy(ctx, device, sourceOptions{
+		load:    opts.Load,
+		salvage: &blockio.SalvageOptions{Retries: opts.Retries, Timeout: opts.ReadTimeout},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ const verifiers = 4
 // what the first left.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
 	start := time.Now()
-	src, err := openToCopy(ctx, imageFile, opts.Load)
+	src, err := openToCopy(ctx, imageFile, sourceOptions{load: opts.Load})
 	if err != nil {
 		return nil, err
 	}

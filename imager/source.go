@@ -22,60 +22,111 @@ import (
 // Source is a volume opened for reading: on a device, in a raw image or in a
 // packed image.
 type Source struct {
-	name   string
-	dev    *blockio.Device
-	in     paced             // dev, as it is read
-	zstd   *seekable.Reader  // nil if the file is not compressed
-	kept   *blockio.Retainer // what the walk read, nil unless the source is to be copied
-	packed *packed.Reader    // nil if the format is not packed
-	vol    *volume.Volume
+	name     string
+	dev      *blockio.Device
+	in       paced             // dev, as it is read
+	zstd     *seekable.Reader  // nil if the file is not compressed
+	salvager *blockio.Salvager // reads a device that may fail, nil unless that is wanted
+	kept     *blockio.Retainer // what the walk read, nil unless the source is to be copied
+	packed   *packed.Reader    // nil if the format is not packed
+	vol      *volume.Volume
 }
 
 // Open opens a device, a raw image or a packed image, where the images may be
 // compressed with a seek table. Errors are [OpError].
 func Open(ctx context.Context, name string) (*Source, error) {
-	return openSource(ctx, name, Load{Keep: -1})
+	return openSource(ctx, name, sourceOptions{load: Load{Keep: -1}})
 }
 
 // openToCopy is Open for a source that will be walked and then copied: what the
 // walk reads of a volume is kept for the copy, up to a limit.
-func openToCopy(ctx context.Context, name string, load Load) (*Source, error) {
-	if err := blockio.SetPriority(load.Priority); err != nil {
+func openToCopy(ctx context.Context, name string, opts sourceOptions) (*Source, error) {
+	if err := blockio.SetPriority(opts.load.Priority); err != nil {
 		return nil, &OpError{"set the I/O priority for", name, err}
 	}
-	return openSource(ctx, name, load)
+	return openSource(ctx, name, opts)
 }
 
-func openSource(ctx context.Context, name string, load Load) (*Source, error) {
+// sourceOptions says how a source is opened. Reading ends with the context that
+// it is opened with.
+type sourceOptions struct {
+	load    Load
+	salvage *blockio.SalvageOptions // not nil: the device may fail
+	earlier *earlier                // not nil: an image that has part of the volume
+}
+
+func openSource(ctx context.Context, name string, opts sourceOptions) (*Source, error) {
 	dev, err := blockio.Open(name)
 	if err != nil {
 		return nil, &OpError{"open", name, err}
 	}
-	s := &Source{name: name, dev: dev, in: paced{dev, blockio.NewThrottle(ctx, dev, load.Pace)}}
-	if err := s.probe(ctx, load.keep()); err != nil {
-		return nil, errors.Join(&OpError{"open", name, err}, dev.Close())
+	s := &Source{name: name, dev: dev}
+	if err := s.probe(ctx, opts); err != nil {
+		return nil, errors.Join(during("open", name, err), dev.Close())
 	}
 	return s, nil
 }
 
 // probe finds out the format.
-func (s *Source) probe(ctx context.Context, keep int) error {
-	var err error
-	if s.zstd, err = openSeekable(s.in); err != nil {
-		return err
+func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
+	pace := func(r io.ReaderAt) io.ReaderAt { return blockio.NewThrottle(ctx, r, opts.load.Pace) }
+	plain := paced{s.dev, pace(s.dev)}
+	s.in = plain
+	if opts.salvage != nil {
+		s.salvager = blockio.NewSalvager(s.dev, s.dev.Size(), *opts.salvage)
+		s.in.through = pace(s.salvager)
+	}
+	if err := s.probeImage(plain); err != nil {
+		// A volume may be there although its first bytes cannot be read.
+		if _, readErr := s.in.ReadAt(make([]byte, 1), 0); readErr == nil || errors.Is(readErr, io.EOF) {
+			return err
+		}
 	}
 	r, size := s.contents()
-	p, err := packed.Open(r, size)
-	switch {
-	case err == nil:
-		s.packed, r = p, p
-	case !errors.Is(err, image.ErrFormat):
-		return err
-	case keep > 0:
-		s.kept = blockio.NewRetainer(r, keep)
-		r = s.kept
+	if s.packed != nil {
+		r = s.packed
+	} else {
+		if opts.salvage != nil && s.zstd != nil {
+			s.salvager = blockio.NewSalvager(r, size, *opts.salvage)
+			r = s.salvager
+		}
+		if opts.earlier != nil {
+			var err error
+			if r, err = opts.earlier.over(ctx, r); err != nil {
+				return err
+			}
+		}
+		if keep := opts.load.keep(); keep > 0 {
+			s.kept = blockio.NewRetainer(r, keep)
+			r = s.kept
+		}
 	}
-	s.vol, err = volume.Open(ctx, r)
+	var err error
+	if s.vol, err = volume.Open(ctx, r); err != nil {
+		return err
+	}
+	if s.salvager != nil {
+		s.salvager.SetBlockSize(s.super().BlockSize())
+	}
+	return nil
+}
+
+// probeImage finds out whether the source is a compressed file and whether it is
+// a packed image. A compressed file is read by way of plain: its frames are read
+// whole or not at all.
+func (s *Source) probeImage(plain paced) error {
+	z, err := openSeekable(s.in)
+	if z != nil {
+		s.zstd, err = openSeekable(plain)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := packed.Open(s.contents())
+	if errors.Is(err, image.ErrFormat) {
+		return nil
+	}
+	s.packed = p
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -118,8 +119,12 @@ func (w *walk) faults(o origin, blkno uint64, faults []ocfs2.Fault) {
 	}
 }
 
-// failed adds a finding for an error that kept the walk from something.
+// failed adds a finding for an error that kept the walk from something. That
+// reading was stopped is no fault of the volume.
 func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
+	if errors.Is(err, blockio.ErrStopped) {
+		return
+	}
 	if at, ok := errors.AsType[*badBlock](err); ok {
 		blkno, o.path = at.blkno, at.path
 	}

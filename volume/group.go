@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -315,9 +316,9 @@ func (w *walk) inodePiece(ctx context.Context, gd ocfs2.GroupDesc, bit int, star
 	if err != nil {
 		return
 	}
-	defer w.bufs.Put(buf)
+	defer func() { w.bufs.Put(buf) }()
 	bs := w.v.sb.BlockSize()
-	whole := w.v.readBlocks(ctx, buf[:(last+1-first)*bs], start+uint64(first))
+	buf, whole := w.readInto(ctx, buf, last+1-first, start+uint64(first))
 	if ctx.Err() != nil {
 		return
 	}
@@ -325,7 +326,7 @@ func (w *walk) inodePiece(ctx context.Context, gd ocfs2.GroupDesc, bit int, star
 		ino := start + uint64(i)
 		b := buf[(i-first)*bs:][:bs]
 		at := origin{class: ClassInode, ino: ino, path: o.path}
-		if whole != nil {
+		if blockio.Within(whole, int64(ino)*int64(bs), int64(bs)) != nil {
 			if err := w.v.readBlocks(ctx, b, ino); err != nil {
 				if allocated(i) {
 					w.failed(at, ino, err, "what the inode leads to")

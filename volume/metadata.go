@@ -5,6 +5,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 
 	"o2image/blockio"
 	"o2image/blockset"
@@ -74,4 +75,17 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 		Findings: w.findings.sorted(),
 		Found:    w.findings.total,
 	}, nil
+}
+
+// readInto reads n blocks from block blkno on into buf, a buffer of the walk. It
+// returns that, or the one that takes its place if its memory got lost.
+func (w *walk) readInto(ctx context.Context, buf []byte, n int, blkno uint64) ([]byte, error) {
+	size := n << w.v.sb.BlockBits
+	err := w.v.readBlocks(ctx, buf[:size], blkno)
+	for errors.Is(err, blockio.ErrLost) {
+		if buf, err = w.bufs.Replace(buf); err == nil {
+			err = w.v.readBlocks(ctx, buf[:size], blkno)
+		}
+	}
+	return buf, err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -69,7 +70,7 @@ func (w *walk) search(ctx context.Context, start, n uint64, o origin) bool {
 	if err != nil {
 		return false
 	}
-	defer w.bufs.Put(buf)
+	defer func() { w.bufs.Put(buf) }()
 	var (
 		bs   = uint64(w.v.sb.BlockSize())
 		step = uint64(len(buf)) / bs
@@ -77,13 +78,14 @@ func (w *walk) search(ctx context.Context, start, n uint64, o origin) bool {
 	)
 	for ; n > 0; start, n = start+min(step, n), n-min(step, n) {
 		count := min(step, n)
-		whole := w.v.readBlocks(ctx, buf[:count*bs], start)
+		var whole error
+		buf, whole = w.readInto(ctx, buf, int(count), start)
 		if ctx.Err() != nil {
 			return false
 		}
 		for i := range count {
 			b := buf[i*bs:][:bs]
-			if whole != nil {
+			if blockio.Within(whole, int64((start+i)*bs), int64(bs)) != nil {
 				if err := w.v.readBlocks(ctx, b, start+i); err != nil {
 					w.failed(o, start+i, err, "the block, should it be metadata")
 					all = false

@@ -77,11 +77,14 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 	if err := readFull(r, head[:], 0); err != nil {
 		return nil, err
 	}
+	if le.Uint32(head[:]) != frameMagic {
+		return nil, ErrFormat // whether or not its end can be read
+	}
 	var footer [footerSize]byte
 	if err := readFull(r, footer[:], size-footerSize); err != nil {
 		return nil, err
 	}
-	if le.Uint32(head[:]) != frameMagic || le.Uint32(footer[5:]) != footerMagic {
+	if le.Uint32(footer[5:]) != footerMagic {
 		return nil, ErrFormat
 	}
 	frames, descriptor := le.Uint32(footer[:]), footer[4]

@@ -37,6 +37,9 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		Load:    o.load,
 		Time:    at,
 		Program: programVersion,
+
+		Retries:     int(o.reading.retries),
+		ReadTimeout: time.Duration(o.reading.timeout) * time.Second,
 	}
 	if image == toStdout {
 		if err := p.checkStdout(); err != nil {

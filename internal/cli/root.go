@@ -27,6 +27,7 @@ type rootOptions struct {
 	zstd        int
 	load        o2image.Load
 	version     bool
+	reading     readOptions
 }
 
 const rootText = `o2image copies the metadata of the OCFS2 volume on device to
@@ -104,6 +105,9 @@ To look at a packed image and at a raw one:
 			case o.version:
 				return p.printVersion()
 			case o.install:
+				if err := o.reading.refuse(cmd.Flags()); err != nil {
+					return err
+				}
 				return p.install(cmd.Context(), args[0], args[1], o)
 			}
 			return p.create(cmd.Context(), args[0], args[1], o)
@@ -138,6 +142,7 @@ that is mounted or has a journal to replay.`)
 
 	addZstd(flags, &o.zstd)
 	addLoad(flags, &o.load)
+	o.reading.addTo(flags)
 
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
