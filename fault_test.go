@@ -337,3 +337,47 @@ func (s scene) kill(t *testing.T, program, volume string, kill faults.Fault, who
 	}
 	return true
 }
+
+// TestKilledBackups kills the program while it writes a raw image in place, and
+// looks for superblocks: by a backup a part of the image would open as well.
+func TestKilledBackups(t *testing.T) {
+	program, volume := buildProgram(t), ocfs2test.Unpack(t, "backup-1g").Path
+	c := capture{options: []string{"-r"}, old: true, linked: true}
+	supers := func(s scene) (found []int64) {
+		f, err := os.Open(s.image)
+		must(t, err)
+		defer f.Close()
+		for _, off := range []int64{2 * 4096, 1 << 30} {
+			b := make([]byte, 6)
+			if _, err := f.ReadAt(b, off); err == nil && string(b) == "OCFSV2" {
+				found = append(found, off)
+			}
+		}
+		return found
+	}
+	count := func(kill faults.Fault) (scene, faults.Result) {
+		s := newScene(t, c)
+		stderr, err := os.Create(s.stderr)
+		must(t, err)
+		defer stderr.Close()
+		kill.Dir = s.dir
+		result, err := faults.Run(faults.Command{Args: append([]string{program, "-r"}, volume, s.image), Stderr: stderr}, kill)
+		must(t, err)
+		return s, result
+	}
+	s, whole := count(faults.Fault{})
+	if found := supers(s); len(found) != 2 {
+		t.Fatalf("superblocks of the whole image are at %d", found)
+	}
+	synced := false
+	for n := max(1, whole.Calls-30); n <= whole.Calls; n++ {
+		s, killed := count(faults.Fault{Kill: true, N: n})
+		synced = synced || strings.HasPrefix(killed.Hit, "fsync")
+		if found := supers(s); !synced && len(found) > 0 {
+			t.Errorf("killed at call %d, %s, before all was on the disk: superblocks at %d", n, killed.Hit, found)
+		}
+	}
+	if !synced {
+		t.Error("the file is not synced")
+	}
+}

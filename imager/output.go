@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"sync"
 
 	"o2image/blockio"
 	"o2image/image/seekable"
+	"o2image/volume"
 )
 
 // output is a sink for a whole image, which becomes one when it is finished.
@@ -72,7 +74,7 @@ func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 	if info, err := os.Stat(d.name); d.stream == nil && err == nil && info.Mode().Type() == fs.ModeDevice {
 		return nil, ErrDeviceZstd
 	}
-	out, err := d.openPlain(p, zstdMagic, blockSize, force)
+	out, err := d.openPlain(p, []span{zstdMagic}, blockSize, force)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +83,8 @@ func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 
 // openPlain opens what the name stands for: a file is replaced, a pipe or a
 // character device is written in sequence, and a block device only by force.
-// The image is nothing without its part vital.
-func (d destination) openPlain(p *plan, vital span, blockSize int, force bool) (output, error) {
+// The image is nothing without its parts vital.
+func (d destination) openPlain(p *plan, vital []span, blockSize int, force bool) (output, error) {
 	if d.stream != nil {
 		return d.stream, nil
 	}
@@ -150,27 +152,44 @@ func data(buf []byte) iter.Seq2[int, []byte] {
 }
 
 // fileOutput writes a regular file that appears whole or not at all, with holes
-// where the image is zero. If it has to be written in place, the part without
-// which nothing opens it comes last.
+// where the image is zero. If it has to be written in place, the parts without
+// which nothing opens it come last. It is marked as unfinished before anything
+// else: a volume can be found without its superblocks.
 type fileOutput struct {
 	file  *blockio.File
-	vital span // held back in place
-	held  []byte
+	vital []span   // held back in place; each is within one piece
+	held  [][]byte // their bytes, nil until they come by
+	start func() error
 }
 
 // span is a range of bytes of a file.
 type span struct{ off, end int64 }
 
-func newFileOutput(name string, size uint64, vital span) (*fileOutput, error) {
+func newFileOutput(name string, size uint64, vital []span) (*fileOutput, error) {
 	f, err := blockio.CreateFile(name, size)
 	if err != nil {
 		return nil, err
 	}
 	out := &fileOutput{file: f}
+	out.start = func() error { return nil }
 	if f.InPlace() {
-		out.vital = vital
+		out.vital, out.held = vital, make([][]byte, len(vital))
+		last := len(vital) - 1
+		first := vital[last]
+		out.held[last] = make([]byte, first.end-first.off) // if it is zero it does not come by
+		out.start = sync.OnceValue(func() error {
+			_, err := f.WriteAt(unfinished(make([]byte, first.end-first.off)), first.off)
+			return err
+		})
 	}
 	return out, nil
+}
+
+// unfinished makes b what stands in a part that comes last until it does.
+func unfinished(b []byte) []byte {
+	clear(b)
+	copy(b, volume.Unfinished)
+	return b
 }
 
 func (o *fileOutput) ordered() bool { return false }
@@ -179,11 +198,16 @@ func (o *fileOutput) write(f *filled) error {
 	if f.zero {
 		return nil
 	}
+	if err := o.start(); err != nil {
+		return err
+	}
 	p, buf := f.Piece, f.buf
-	if p.Off < o.vital.end && o.vital.off < p.Off+int64(len(buf)) {
-		part := buf[o.vital.off-p.Off : o.vital.end-p.Off]
-		o.held = bytes.Clone(part)
-		clear(part)
+	for i, v := range o.vital {
+		if p.Off <= v.off && v.end <= p.Off+int64(len(buf)) {
+			part := buf[v.off-p.Off : v.end-p.Off]
+			o.held[i] = bytes.Clone(part)
+			unfinished(part)
+		}
 	}
 	for i, part := range data(buf) {
 		if _, err := o.file.WriteAt(part, p.Off+int64(i)); err != nil {
@@ -197,11 +221,16 @@ func (o *fileOutput) finish(size int64) error {
 	if err := o.file.Truncate(size); err != nil {
 		return err
 	}
-	if o.held != nil {
+	if o.vital != nil {
 		if err := o.file.Sync(); err != nil {
 			return err
 		}
-		if _, err := o.file.WriteAt(o.held, o.vital.off); err != nil {
+	}
+	for i, part := range o.held {
+		if part == nil {
+			continue // zero, or not in the image
+		}
+		if _, err := o.file.WriteAt(part, o.vital[i].off); err != nil {
 			return err
 		}
 	}

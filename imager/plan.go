@@ -22,7 +22,7 @@ import (
 type plan struct {
 	layout image.Layout
 	packed *packed.Layout // layout, if it is one with hashes and a trailer
-	vital  span           // the part without which nothing opens the image
+	vital  []span         // the parts without which nothing opens the image, the one that is looked at first last
 	end    int64          // of the last block of a raw image, in bytes
 	size   uint64         // as in Estimate
 	report *Report
@@ -48,7 +48,7 @@ func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction im
 	}
 	return &plan{
 		layout: layout, packed: layout, report: report,
-		vital: span{0, int64(g.BlockSize())},
+		vital: []span{{0, int64(g.BlockSize())}},
 		size:  uint64(layout.Size()),
 	}, nil
 }
@@ -66,11 +66,16 @@ func spans(meta *volume.Metadata) func() iter.Seq2[image.Run, error] {
 	}
 }
 
-// planRaw plans a raw image. Without its superblock nothing opens it.
+// planRaw plans a raw image. Without its superblock, and what can take its
+// place, nothing opens it.
 func planRaw(layout *raw.Layout, g ocfs2.Geometry, redaction image.Redaction, report *Report) *plan {
 	report.Format, report.Redaction = image.FormatRaw.String(), redaction.String()
-	super := int64(ocfs2.SuperBlockBlkno) << g.BlockBits
-	return &plan{layout: layout, report: report, vital: span{super, super + int64(g.BlockSize())}}
+	var vital []span
+	for _, blkno := range append(ocfs2.BackupBlknos(g), ocfs2.SuperBlockBlkno) {
+		off := int64(blkno) << g.BlockBits //nolint:gosec // a block of the volume
+		vital = append(vital, span{off, off + int64(g.BlockSize())})
+	}
+	return &plan{layout: layout, report: report, vital: vital}
 }
 
 // write makes the image, and completes the report.

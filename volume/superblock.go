@@ -164,6 +164,13 @@ func candidate(r io.ReaderAt, off int64, size int) []*Volume {
 	return []*Volume{v}
 }
 
+// Unfinished stands in place of the superblock as long as a volume, or the raw
+// image of one, is written and not all of it is there.
+const (
+	Unfinished = "O2IMAGE-UNFINISHED"
+	unfinished = "something that was being written and was not finished"
+)
+
 // foreign returns what other thing r holds by the signatures at its start, ""
 // if none of them is there. Old metadata may still lie under it.
 func foreign(r io.ReaderAt) string {
@@ -181,6 +188,11 @@ func foreign(r io.ReaderAt) string {
 		{0x10000, "\x01\x16\x19\x70", "a GFS2 file system"},
 		{3, "NTFS    ", "an NTFS file system"},
 		{0x200, "EFI PART", "a partition table"},
+		{0, Unfinished, unfinished},
+		{ocfs2.SuperBlockBlkno << 9, Unfinished, unfinished},
+		{ocfs2.SuperBlockBlkno << 10, Unfinished, unfinished},
+		{ocfs2.SuperBlockBlkno << 11, Unfinished, unfinished},
+		{ocfs2.SuperBlockBlkno << 12, Unfinished, unfinished},
 	} {
 		b := make([]byte, len(f.signature))
 		if readFull(r, b, f.off) == nil && string(b) == f.signature {
