@@ -83,6 +83,11 @@ var (
 	ErrMounted      = imager.ErrMounted
 	ErrTooSmall     = imager.ErrTooSmall
 	ErrOwnVolume    = imager.ErrOwnVolume
+	ErrMapExists    = imager.ErrMapExists
+	ErrNoMap        = imager.ErrNoMap
+	ErrOtherVolume  = imager.ErrOtherVolume
+	ErrRedacted     = imager.ErrRedacted
+	ErrStopped      = blockio.ErrStopped
 	ErrNeedsForce   = imager.ErrNeedsForce
 )
 

@@ -129,6 +129,17 @@ func resolve(path string) (string, error) {
 	return "", &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
+// SameName reports whether two paths lead to the same name, whether or not there
+// is a file of that name.
+func SameName(a, b string) bool {
+	first, err := resolve(a)
+	if err != nil {
+		return false
+	}
+	second, err := resolve(b)
+	return err == nil && first == second
+}
+
 // onProc reports whether a directory belongs to procfs.
 func onProc(dir string) bool {
 	var stat unix.Statfs_t

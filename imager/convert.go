@@ -53,8 +53,9 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 	if src.packed != nil {
 		c.gap = noGap
 		p, err = unpack(src, report)
+		c.absent = sortedRuns(report.NotRead, src.super().Blocks())
 	} else {
-		c.holes = src.holes()
+		c.holes, c.texts = src.holes(), true
 		p, err = pack(ctx, src, report)
 	}
 	if err != nil {

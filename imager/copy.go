@@ -66,6 +66,8 @@ type copier struct {
 	ordered   bool              // the sink takes pieces in the order of the file only
 	hash      bool              // return the SHA-256 of the pieces
 	encoder   *seekable.Encoder // compresses the pieces, nil if it is not to be done
+	absent    []image.Run       // ascending: blocks that the source, an image, does not really have
+	texts     bool              // blocks of the source that are the text notRead count as not read
 
 	inodes, bytes atomic.Uint64 // redacted
 	mu            sync.Mutex
@@ -192,6 +194,9 @@ func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layo
 	for i, err := range failed {
 		c.leaveOut(f.Segments[i].Blkno, segs[i].P, err)
 	}
+	for i, s := range f.Segments {
+		c.markAbsent(s.Blkno, segs[i].P)
+	}
 	if c.redact == nil {
 		return nil
 	}
@@ -245,18 +250,31 @@ func (c *copier) leaveOut(blkno uint64, b []byte, err error) {
 	}
 }
 
+// markAbsent leaves a text in place of those blocks of b, from block blkno on,
+// that the source does not have, and remembers which have that text already.
+func (c *copier) markAbsent(blkno uint64, b []byte) {
+	count := uint64(len(b) / c.blockSize)
+	for _, run := range overlap(c.absent, blkno, count) {
+		for n := range run.Len {
+			markNotRead(b[(run.Start+n-blkno)*uint64(c.blockSize):][:c.blockSize])
+		}
+	}
+	if !c.texts {
+		return
+	}
+	for n := range count {
+		if isNotRead(b[n*uint64(c.blockSize):][:c.blockSize]) {
+			c.mu.Lock()
+			c.notRead = append(c.notRead, image.Run{Start: blkno + n, Len: 1})
+			c.mu.Unlock()
+		}
+	}
+}
+
 // missing returns the blocks that were not read, as ascending runs.
 func (c *copier) missing() []image.Run {
 	slices.SortFunc(c.notRead, func(a, b image.Run) int { return cmp.Compare(a.Start, b.Start) })
-	var runs []image.Run
-	for _, r := range c.notRead {
-		if last := len(runs) - 1; last >= 0 && runs[last].Start+runs[last].Len == r.Start {
-			runs[last].Len += r.Len
-			continue
-		}
-		runs = append(runs, r)
-	}
-	return runs
+	return coarse(c.notRead, len(c.notRead))
 }
 
 func markNotRead(block []byte) {

@@ -31,6 +31,19 @@ type CreateOptions struct {
 	Retries     int           // how many more times a block is tried that cannot be read
 	ReadTimeout time.Duration // after which a read counts as failed; 0: never
 
+	// Map is the name of a file that is to tell which bytes of the device were
+	// read, in the form of GNU ddrescue. It is written when the image is
+	// complete, that of an interrupted run too.
+	Map string
+	// From is an image of the same volume that lacks something. What it has is
+	// not read from the device. It needs Map, and if it is a raw image the map
+	// that was written with it.
+	From string
+	// Stop ends the reading when it is closed. The image is completed with what
+	// was read by then, and [Report.Interrupted] says so. If that is nothing
+	// the error is [blockio.ErrStopped]. May be nil.
+	Stop <-chan struct{}
+
 	// Confirm, if not nil, is asked when the volume has been scanned and
 	// before the output is opened. If it returns false nothing is written, and
 	// the error is [ErrRefused].
@@ -77,11 +90,22 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if err := dest.compress(opts.Zstd); err != nil {
 		return nil, err
 	}
-	src, err := openToCopy(ctx, device, sourceOptions{
+	reading, done := opts.reading(ctx)
+	defer done()
+	r, err := openRescue(reading, device, opts, &dest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	src, err := openToCopy(reading, device, sourceOptions{
 		load:    opts.Load,
-		salvage: &blockio.SalvageOptions{Retries: opts.Retries, Timeout: opts.ReadTimeout},
+		salvage: &blockio.SalvageOptions{Retries: opts.Retries, Timeout: opts.ReadTimeout, Stop: reading.Done()},
+		earlier: r.earlier,
 	})
 	if err != nil {
+		if cause := context.Cause(reading); ctx.Err() == nil && cause != nil {
+			err = &OpError{"open", device, cause}
+		}
 		return nil, err
 	}
 	defer src.Close()
@@ -92,11 +116,15 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	vol := src.vol
-	meta, err := vol.Metadata(ctx, volume.Options{})
+	meta, err := vol.Metadata(reading, volume.Options{})
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
-	report := &Report{Program: opts.Program, Options: opts.chosen(), Created: creation(opts.Time)}
+	report := &Report{Program: opts.Program, Options: opts.chosen(), Created: creation(opts.Time), Interrupted: reading.Err() != nil}
+	if r.earlier != nil {
+		report.Redacted = r.earlier.redacted
+	}
+	src.walked()
 	report.describe(ctx, vol, meta)
 	if at, mounted, err := blockio.MountPoint(device); err == nil && mounted {
 		report.Mounted = at
@@ -116,10 +144,26 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if opts.Confirm != nil && !opts.Confirm(Estimate{Bytes: p.size}) {
 		return nil, ErrRefused
 	}
-	src.walked()
 	err = p.write(ctx, c, dest, opts.Force)
 	report.Run = src.ran(dest.name, start)
+	if err == nil {
+		err = r.write(vol.Super().Geometry, meta.Blocks, c.missing(), src.salvager.Bad(), opts.Program)
+	}
 	return report, err
+}
+
+// reading returns a context that ends with ctx and, with [blockio.ErrStopped] as
+// its cause, when o.Stop is closed.
+func (o CreateOptions) reading(ctx context.Context) (context.Context, func()) {
+	reading, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-o.Stop:
+			cancel(blockio.ErrStopped)
+		case <-reading.Done():
+		}
+	}()
+	return reading, func() { cancel(nil) }
 }
 
 // chosen names the options that decide what is in an image, as the command line

@@ -39,6 +39,18 @@ var (
 	// ErrDeviceSource says that a block device is to be converted.
 	ErrDeviceSource = errors.New("a block device is no image")
 
+	// ErrMapExists says that there is a map of an earlier run, and nothing to
+	// go on from.
+	ErrMapExists = errors.New("there is a map of an earlier run")
+	// ErrNoMap says that an image is to be gone on from without a map.
+	ErrNoMap = errors.New("there is no map of what is in the image")
+	// ErrOtherVolume says that an image to go on from is not that of the volume
+	// on the device.
+	ErrOtherVolume = errors.New("the device does not hold the volume of the image")
+	// ErrRedacted says that an image to go on from lacks what the new one is to
+	// have.
+	ErrRedacted = errors.New("something was taken out of the image that the new one is to have")
+
 	// ErrNeedsForce is what all refusals are that Force overrides.
 	ErrNeedsForce = errors.New("refused without force")
 )

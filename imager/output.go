@@ -37,6 +37,7 @@ type destination struct {
 
 	devices bool              // it may be a block device, by force
 	encoder *seekable.Encoder // nil: the image is not compressed
+	keep    blockio.FileID    // of an image that is read, and may only be replaced
 }
 
 // compress says that the image is to be compressed at a level, if that is not 0.
@@ -86,11 +87,22 @@ func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 // The image is nothing without its parts vital.
 func (d destination) openPlain(p *plan, vital []span, blockSize int, force bool) (output, error) {
 	if d.stream != nil {
+		if blockio.SameFile(d.id, d.keep) {
+			return nil, ErrSameFile
+		}
 		return d.stream, nil
 	}
 	info, err := os.Stat(d.name)
 	if err != nil || info.Mode().IsRegular() || info.IsDir() {
-		return newFileOutput(d.name, p.size, vital)
+		out, err := newFileOutput(d.name, p.size, vital)
+		if err == nil && out.file.InPlace() && blockio.SameFile(d.id, d.keep) {
+			out.abort()
+			return nil, ErrSameFile
+		}
+		return out, err
+	}
+	if blockio.SameFile(d.id, d.keep) {
+		return nil, ErrSameFile
 	}
 	if info.Mode().Type() == fs.ModeDevice {
 		if !d.devices {

@@ -55,12 +55,16 @@ func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction im
 
 // spans gives the blocks of meta in the form in which packed images give theirs.
 func spans(meta *volume.Metadata) func() iter.Seq2[image.Run, error] {
-	return func() iter.Seq2[image.Run, error] {
-		return func(yield func(image.Run, error) bool) {
-			for start, n := range meta.Blocks.Spans() {
-				if !yield(image.Run{Start: start, Len: n}, nil) {
-					return
-				}
+	return func() iter.Seq2[image.Run, error] { return unfailing(meta.Blocks.Spans()) }
+}
+
+// unfailing gives the spans of a set in the form in which packed images give
+// theirs.
+func unfailing(spans iter.Seq2[uint64, uint64]) iter.Seq2[image.Run, error] {
+	return func(yield func(image.Run, error) bool) {
+		for start, n := range spans {
+			if !yield(image.Run{Start: start, Len: n}, nil) {
+				return
 			}
 		}
 	}
@@ -97,7 +101,8 @@ func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out out
 	if err != nil {
 		return err
 	}
-	p.report.NotRead = append(p.report.NotRead, c.missing()...)
+	p.report.NotRead = append(p.report.NotRead, coarse(c.missing(), maxNotRead)...)
+	p.report.Interrupted = p.report.Interrupted || c.interrupted
 	p.report.Redacted.Inodes += c.inodes.Load()
 	p.report.Redacted.Bytes += c.bytes.Load()
 	if p.packed == nil {

@@ -19,21 +19,22 @@ import (
 // Report says what an image holds, what it lacks and where it comes from. It
 // is the same for the same volume and options, but for the time.
 type Report struct {
-	Program   string             `json:"program,omitempty"` // name and version
-	Options   []string           `json:"options,omitempty"` // what was asked for, as far as it decides what is in the image
-	Created   time.Time          `json:"created"`
-	Format    string             `json:"format"`
-	Redaction string             `json:"redaction"`
-	Volume    VolumeInfo         `json:"volume"`
-	Mounted   string             `json:"mounted,omitempty"` // where on this node
-	Slots     []volume.SlotState `json:"slots"`
-	Classes   []ClassCount       `json:"classes"`
-	Redacted  Redacted           `json:"redacted"`
-	NotRead   []image.Run        `json:"not_read,omitempty"` // blocks that could not be read when they were copied
-	Findings  []volume.Finding   `json:"findings,omitempty"`
-	Found     int                `json:"found,omitempty"`    // findings in all; the list is bounded
-	Warnings  []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing
-	Run       *Run               `json:"run,omitempty"`      // in no image
+	Program     string             `json:"program,omitempty"` // name and version
+	Options     []string           `json:"options,omitempty"` // what was asked for, as far as it decides what is in the image
+	Created     time.Time          `json:"created"`
+	Format      string             `json:"format"`
+	Redaction   string             `json:"redaction"`
+	Volume      VolumeInfo         `json:"volume"`
+	Mounted     string             `json:"mounted,omitempty"` // where on this node
+	Slots       []volume.SlotState `json:"slots"`
+	Classes     []ClassCount       `json:"classes"`
+	Redacted    Redacted           `json:"redacted"`
+	NotRead     []image.Run        `json:"not_read,omitempty"`    // blocks that were not read when they were copied
+	Interrupted bool               `json:"interrupted,omitempty"` // reading was stopped: metadata that was not found by then is missing too
+	Findings    []volume.Finding   `json:"findings,omitempty"`
+	Found       int                `json:"found,omitempty"`    // findings in all; the list is bounded
+	Warnings    []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing
+	Run         *Run               `json:"run,omitempty"`      // in no image
 }
 
 // Run is what differs from run to run although the image is the same.
@@ -142,7 +143,7 @@ func (r *Report) Live() bool {
 
 // Incomplete reports whether something is known to be missing from the image.
 func (r *Report) Incomplete() bool {
-	if len(r.NotRead) > 0 || r.Found > len(r.Findings) {
+	if r.Interrupted || len(r.NotRead) > 0 || r.Found > len(r.Findings) {
 		return true
 	}
 	for _, f := range r.Findings {

@@ -260,6 +260,10 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true}
 	if r.src.packed != nil {
 		c.gap = noGap
+		var err error
+		if c.absent, err = r.src.absent(); err != nil {
+			return err
+		}
 	}
 	if _, err := c.run(ctx, raw.NewLayout(sb.Geometry, r.runs), out); err != nil {
 		return err

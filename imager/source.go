@@ -52,7 +52,7 @@ func openToCopy(ctx context.Context, name string, opts sourceOptions) (*Source, 
 type sourceOptions struct {
 	load    Load
 	salvage *blockio.SalvageOptions // not nil: the device may fail
-	earlier *earlier                // not nil: an image that has part of the volume
+	earlier *earlier                // not nil, with salvage: an image that has part of the volume
 }
 
 func openSource(ctx context.Context, name string, opts sourceOptions) (*Source, error) {
@@ -91,8 +91,9 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 			r = s.salvager
 		}
 		if opts.earlier != nil {
+			s.salvager.SetBlockSize(opts.earlier.src.super().BlockSize())
 			var err error
-			if r, err = opts.earlier.over(ctx, r); err != nil {
+			if r, err = opts.earlier.over(r); err != nil {
 				return err
 			}
 		}
@@ -222,4 +223,14 @@ func (s *Source) Report() (*Report, error) {
 		return nil, fmt.Errorf("report in the image: %w", err)
 	}
 	return report, nil
+}
+
+// absent returns the blocks that a packed image stores and does not really have:
+// those that were not read when it was made.
+func (s *Source) absent() ([]image.Run, error) {
+	report, err := s.Report()
+	if err != nil || report == nil {
+		return nil, err
+	}
+	return sortedRuns(report.NotRead, s.super().Blocks()), nil
 }

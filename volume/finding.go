@@ -5,6 +5,7 @@ package volume
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -122,7 +123,7 @@ func (w *walk) faults(o origin, blkno uint64, faults []ocfs2.Fault) {
 // failed adds a finding for an error that kept the walk from something. That
 // reading was stopped is no fault of the volume.
 func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
-	if errors.Is(err, blockio.ErrStopped) {
+	if errors.Is(err, blockio.ErrStopped) || errors.Is(err, context.Canceled) {
 		return
 	}
 	if at, ok := errors.AsType[*badBlock](err); ok {

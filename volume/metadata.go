@@ -50,7 +50,8 @@ type Options struct {
 // Metadata finds the metadata set by following the allocators: inodes are found
 // in the inode allocators, and what belongs to each inode by its own flags.
 // Where damage is in the way it looks for other ways to the same blocks. Damage
-// does not stop it; the error is that of ctx.
+// does not stop it; the error is that of ctx. If the cause of that is
+// [blockio.ErrStopped] there is none, and the set is what was found before.
 func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) {
 	w := &walk{
 		v:          v,
@@ -63,7 +64,7 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 	w.start(ctx)
 	w.run(ctx)
 	w.recover(ctx, opts)
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil && !errors.Is(context.Cause(ctx), blockio.ErrStopped) {
 		return nil, err
 	}
 	return &Metadata{

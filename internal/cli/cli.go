@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,8 @@ type program struct {
 	stdin  *os.File
 	stdout *os.File
 	stderr *os.File
+
+	finishes atomic.Bool // the run completes a file when a signal has stopped it
 }
 
 // Main runs the program with the arguments, files and signals of this process
@@ -59,7 +62,8 @@ func Main() int {
 	return p.finish(ctx, p.run(ctx, os.Args[1:]))
 }
 
-// patience is how long a run that a signal has ended may take to clean up.
+// patience is how long a run that a signal has ended may take to clean up, unless
+// it completes a file.
 const patience = 5 * time.Second
 
 // run executes the arguments. It does not wait for ever for a run that a signal
@@ -72,10 +76,14 @@ func (p *program) run(ctx context.Context, args []string) error {
 		return err
 	case <-ctx.Done():
 	}
+	var late <-chan time.Time
+	if !p.finishes.Load() {
+		late = time.After(patience)
+	}
 	select {
 	case err := <-result:
 		return err
-	case <-time.After(patience):
+	case <-late:
 		return ctx.Err()
 	}
 }

@@ -40,19 +40,27 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 
 		Retries:     int(o.reading.retries),
 		ReadTimeout: time.Duration(o.reading.timeout) * time.Second,
+		Map:         o.reading.mapFile,
+		From:        o.reading.from,
+		Stop:        ctx.Done(),
 	}
+	if err := o.reading.checkMap(o.report); err != nil {
+		return err
+	}
+	p.finishes.Store(p.isFile(image))
+	copying := context.WithoutCancel(ctx) // a signal stops the reading only
 	if image == toStdout {
 		if err := p.checkStdout(); err != nil {
 			return err
 		}
-		report, err := o2image.CreateTo(ctx, device, p.stdout, opts)
+		report, err := o2image.CreateTo(copying, device, p.stdout, opts)
 		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
 			op.Name = toStdout
 		}
 		if errors.Is(err, syscall.EPIPE) {
 			err = closedError{err}
 		}
-		return p.account(report, p.explain(err, device), o, "", device)
+		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", device))
 	}
 
 	var asked error
@@ -63,7 +71,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 			return yes
 		}
 	}
-	report, err := o2image.Create(ctx, device, image, opts)
+	report, err := o2image.Create(copying, device, image, opts)
 	if errors.Is(err, o2image.ErrRefused) {
 		if asked == nil {
 			_, asked = fmt.Fprintln(p.stdout, "Aborting image creation.")
@@ -74,7 +82,31 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	if o.raw {
 		packed = ""
 	}
-	return p.account(report, p.explain(err, device), o, packed, device, image)
+	return interrupted(ctx, report, p.account(report, p.explain(err, device), o, packed, device, image))
+}
+
+// isFile reports whether an image goes to a regular file, which takes what it is
+// given, sooner or later.
+func (p *program) isFile(image string) bool {
+	if image == toStdout {
+		info, err := p.stdout.Stat()
+		return err == nil && info.Mode().IsRegular()
+	}
+	info, err := os.Stat(image)
+	return err != nil || info.Mode().IsRegular()
+}
+
+// interrupted returns the error of ctx in place of err if it is for that that
+// the image is not complete, or that there is none.
+func interrupted(ctx context.Context, report *o2image.Report, err error) error {
+	stopped := errors.Is(err, o2image.ErrStopped)
+	if report != nil && report.Interrupted {
+		stopped = errors.Is(err, errIncomplete)
+	}
+	if stopped && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // explain adds to an error of a copy what the user may not know.

@@ -68,6 +68,12 @@ func hint(err error) string {
 		return cause(op.Err)
 	case errors.Is(err, o2image.ErrOwnVolume):
 		return "mounted, it would lose the contents of small files; use an image made with --exact, or --force to lose them"
+	case errors.Is(err, o2image.ErrMapExists):
+		return "to go on from the image that it belongs to: --from IMAGE; to begin anew, remove it"
+	case errors.Is(err, o2image.ErrNoMap):
+		return "name the map that was written with the image: --map FILE"
+	case errors.Is(err, o2image.ErrRedacted):
+		return "without --exact it will do, unless it is a private one"
 	case errors.Is(err, o2image.ErrNeedsForce):
 		return "to do it all the same: --force"
 	}
