@@ -341,7 +341,7 @@ func (d Dinode) Union() Union {
 		return UnionTruncateLog
 	case d.DynFeatures().Has(DynInlineData):
 		return UnionInlineData
-	case d.IsSymlink() && d.Size() > 0 && d.Clusters() == 0:
+	case d.IsSymlink() && d.Size() > 0 && d.Clusters() == 0 && d.Size() < uint64(len(d.id2(iID2))):
 		return UnionFastSymlink
 	default:
 		return UnionExtents
@@ -395,8 +395,7 @@ func (d Dinode) InlineData() []byte {
 // InlineCount returns id_count, the bytes that the inode says contents can take.
 func (d Dinode) InlineCount() uint16 { return u16(d.b, idCount) }
 
-// FastSymlink returns the target, cut to what fits in the block, nil unless
-// Union is UnionFastSymlink.
+// FastSymlink returns the target, nil unless Union is UnionFastSymlink.
 func (d Dinode) FastSymlink() []byte {
 	if d.Union() != UnionFastSymlink {
 		return nil

@@ -36,13 +36,9 @@ func (d Dinode) Faults(blkno uint64, sb *SuperBlock) []Fault {
 		f.within(d.TruncateLog().Faults(sb))
 	case UnionInlineData:
 		d.inlineFaults(&f)
-	case UnionFastSymlink:
-		if room := len(d.id2(iID2)); d.Size() >= uint64(room) { //nolint:gosec // a length
-			f.add("i_size", decimal(d.Size()), fmt.Sprintf("less than %d in a fast symlink", room))
-		}
 	case UnionExtents:
 		d.extentFaults(&f, sb)
-	case UnionSuper:
+	case UnionFastSymlink, UnionSuper:
 	}
 	return f.found
 }
@@ -145,6 +141,9 @@ func (d Dinode) inlineFaults(f *faults) {
 
 func (d Dinode) extentFaults(f *faults, sb *SuperBlock) {
 	list := d.Extents()
+	if d.IsSymlink() && d.Size() > 0 && d.Clusters() == 0 {
+		f.add("i_size", decimal(d.Size()), fmt.Sprintf("less than %d in a fast symlink", len(d.id2(iID2))))
+	}
 	f.within(list.Faults(sb, TreeData))
 	if list.Depth() > 0 {
 		f.inVolume("i_last_eb_blk", sb.Geometry, d.LastExtentBlk())

@@ -124,7 +124,8 @@ func (k Kind) Signature() string { return k.layout().signature }
 // signed reports whether b carries the signature of a kind that has one.
 func (k Kind) signed(b []byte) bool {
 	l := k.layout()
-	return l.signature != "" && bytes.HasPrefix(tail(b, place(b, l.sigOff)), []byte(l.signature))
+	own, ok := bytes.CutPrefix(tail(b, place(b, l.sigOff)), []byte(l.signature))
+	return l.signature != "" && ok && len(own) > 0 && own[0] == 0
 }
 
 // place returns the offset in b of a field of a layout.

@@ -259,13 +259,8 @@ func (x XattrBlock) Area() XattrArea {
 	return XattrArea{b: tail(x.b, xbAttrs)}
 }
 
-// Tree returns xt_list of an indexed block; it is empty in others.
-func (x XattrBlock) Tree() ExtentList {
-	if !x.Indexed() {
-		return ExtentList{}
-	}
-	return ExtentList{tail(x.b, xtList)}
-}
+// Tree returns xt_list of an indexed block. In others it means nothing.
+func (x XattrBlock) Tree() ExtentList { return ExtentList{tail(x.b, xtList)} }
 
 // TreeClusters returns xt_clusters, the clusters with buckets, of an indexed block.
 func (x XattrBlock) TreeClusters() uint32 { return u32(x.b, xtClusters) }

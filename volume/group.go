@@ -168,7 +168,11 @@ func (w *walk) group(ctx context.Context, a *allocator, chain int, blkno uint64,
 		astray("the group is in a chain already")
 		return
 	}
-	b, s := w.block(ctx, ocfs2.KindGroup, blkno, o, "what the group holds, as far as it does not show what it is")
+	consequence := ""
+	if a.role != roleClusters {
+		consequence = "what the group holds, as far as it does not show what it is"
+	}
+	b, s := w.block(ctx, ocfs2.KindGroup, blkno, o, consequence)
 	if ctx.Err() != nil {
 		return
 	}
@@ -177,8 +181,19 @@ func (w *walk) group(ctx context.Context, a *allocator, chain int, blkno uint64,
 		gd = ocfs2.AsGroupDesc(b).At(blkno)
 		if parent := gd.ParentDinode(); parent != a.ino && roleOf(w.system[parent]) != roleUnknown {
 			astray(fmt.Sprintf("the group belongs to the allocator with inode %d", parent))
+			w.mu.Lock()
+			w.deferred[blkno] = func(ctx context.Context) { w.enter(ctx, a, chain, blkno, b, s, o) }
+			w.mu.Unlock()
 			return
 		}
+	}
+	w.enter(ctx, a, chain, blkno, b, s, o)
+}
+
+// enter adds the group with the descriptor b.
+func (w *walk) enter(ctx context.Context, a *allocator, chain int, blkno uint64, b []byte, s soundness, o origin) {
+	astray := func(text string) {
+		w.note(o, blkno, Damaged, fmt.Sprintf("chain %d: %s", chain, text), "")
 	}
 	if !w.groups.add(blkno) {
 		astray("the group is in a chain already")
@@ -189,6 +204,7 @@ func (w *walk) group(ctx context.Context, a *allocator, chain int, blkno uint64,
 		w.lostGroup(ctx, a, chain, blkno, o)
 		return
 	}
+	gd := ocfs2.AsGroupDesc(b).At(blkno)
 	if found := gd.Faults(blkno, w.v.sb, a.ino, chain, a.bpc); found != nil {
 		w.faults(o, blkno, found)
 		s = doubtful
@@ -249,9 +265,7 @@ func (w *walk) blocksOf(a *allocator, gd ocfs2.GroupDesc, blkno uint64, s soundn
 				w.free[a.class()].Add(1)
 			}
 		}
-		if a.role == roleInodes {
-			w.inodeRun(gd, bit, start, n, s, o)
-		}
+		w.blockRun(groupRun{a: a, gd: gd, group: blkno, s: s, o: o, bit: bit, start: start, n: n})
 		bit += n
 	}
 	w.rest(a, gd, blkno, bit, o)
@@ -284,31 +298,44 @@ func (w *walk) rest(a *allocator, gd ocfs2.GroupDesc, blkno uint64, bits int, o 
 	}
 }
 
-// inodeRun queues the n inodes from block start on, which have the bits of gd
-// from bit on, in pieces.
-func (w *walk) inodeRun(gd ocfs2.GroupDesc, bit int, start uint64, n int, s soundness, o origin) {
+// groupRun is a run of n blocks from start on, which have the bits of a
+// suballocator's group from bit on.
+type groupRun struct {
+	a     *allocator
+	gd    ocfs2.GroupDesc
+	group uint64 // block of the descriptor
+	s     soundness
+	o     origin
+	bit   int
+	start uint64
+	n     int
+}
+
+func (r groupRun) allocated(i int) bool { return r.gd.Bit(r.bit + i) }
+
+// blockRun queues the blocks of a run, in pieces, to be looked at.
+func (w *walk) blockRun(r groupRun) {
 	step := pieceSize >> w.v.sb.BlockBits
-	for done := 0; done < n; done += step {
-		first, count := bit+done, min(step, n-done)
-		w.queue.bulk(func(ctx context.Context) {
-			w.inodePiece(ctx, gd, first, start+uint64(done), count, s, o)
-		})
+	for done := 0; done < r.n; done += step {
+		part := r
+		part.bit, part.start, part.n = r.bit+done, r.start+uint64(done), min(step, r.n-done)
+		w.queue.bulk(func(ctx context.Context) { w.blockPiece(ctx, part) })
 	}
 }
 
-// inodePiece looks at the allocated ones of n inodes from block start on. Where
-// the descriptor is doubtful, those that say they are in use count as allocated.
-func (w *walk) inodePiece(ctx context.Context, gd ocfs2.GroupDesc, bit int, start uint64, n int, s soundness, o origin) {
-	allocated := func(i int) bool { return gd.Bit(bit + i) }
-	first, last := 0, n-1
-	if s == sound {
-		for first < n && !allocated(first) {
+// blockPiece looks at the allocated blocks of a piece. Where the descriptor of
+// an inode group is doubtful, inodes that say they are in use count as allocated.
+func (w *walk) blockPiece(ctx context.Context, r groupRun) {
+	everything := r.s != sound && r.a.role == roleInodes
+	first, last := 0, r.n-1
+	if !everything {
+		for first < r.n && !r.allocated(first) {
 			first++
 		}
-		if first == n {
+		if first == r.n {
 			return
 		}
-		for !allocated(last) {
+		for !r.allocated(last) {
 			last--
 		}
 	}
@@ -318,34 +345,48 @@ func (w *walk) inodePiece(ctx context.Context, gd ocfs2.GroupDesc, bit int, star
 	}
 	defer func() { w.bufs.Put(buf) }()
 	bs := w.v.sb.BlockSize()
-	buf, whole := w.readInto(ctx, buf, last+1-first, start+uint64(first))
+	buf, whole := w.readInto(ctx, buf, last+1-first, r.start+uint64(first))
 	if ctx.Err() != nil {
 		return
 	}
 	for i := first; i <= last; i++ {
-		ino := start + uint64(i)
+		blkno := r.start + uint64(i)
 		b := buf[(i-first)*bs:][:bs]
-		at := origin{class: ClassInode, ino: ino, path: o.path}
-		if blockio.Within(whole, int64(ino)*int64(bs), int64(bs)) != nil {
-			if err := w.v.readBlocks(ctx, b, ino); err != nil {
-				if allocated(i) {
-					w.failed(at, ino, err, "what the inode leads to")
+		at := origin{class: r.a.class(), path: r.o.path}
+		if r.a.role == roleInodes {
+			at.ino = blkno
+		}
+		if blockio.Within(whole, int64(blkno)*int64(bs), int64(bs)) != nil {
+			if err := w.v.readBlocks(ctx, b, blkno); err != nil {
+				if r.allocated(i) {
+					w.failed(at, blkno, err, "what the block leads to")
 				}
 				continue
 			}
 		}
-		if !allocated(i) {
-			if s == sound || !w.inUse(b, ino) {
-				continue
+		switch {
+		case !r.allocated(i):
+			if everything && w.inUse(b, blkno) {
+				w.note(at, blkno, Damaged, "an inode in use that its group does not count", "")
+				w.inodeBlock(ctx, blkno, b, at)
 			}
-			w.note(at, ino, Damaged, "an inode in use that its group does not count", "")
+		case r.a.role == roleInodes:
+			w.place(ocfs2.KindInode, b, blkno, r.a, r.group, r.bit+i, at)
+			w.inodeBlock(ctx, blkno, b, at)
+		default:
+			w.place(ocfs2.Identify(b), b, blkno, r.a, r.group, r.bit+i, at)
+			w.extentBlock(ctx, blkno, b, at)
 		}
-		if !w.inodes.add(ino) {
-			continue
-		}
-		if b, s := w.judge(ocfs2.KindInode, ino, b, at, "what the inode leads to"); s != lost {
-			w.inode(ctx, ino, b, s, at)
-		}
+	}
+}
+
+// inodeBlock looks at an allocated inode.
+func (w *walk) inodeBlock(ctx context.Context, ino uint64, b []byte, o origin) {
+	if !w.inodes.add(ino) {
+		return
+	}
+	if b, s := w.judge(ocfs2.KindInode, ino, b, o, "what the inode leads to"); s != lost {
+		w.inode(ctx, ino, b, s, o)
 	}
 }
 

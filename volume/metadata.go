@@ -9,6 +9,7 @@ import (
 
 	"o2image/blockio"
 	"o2image/blockset"
+	"o2image/ocfs2"
 )
 
 // Metadata is the metadata set of a volume: which blocks belong to an image of
@@ -59,7 +60,10 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 		bufs:       blockio.NewPool(pieceSize, walkers/2),
 		queue:      newQueue(),
 		allocators: make(map[uint64]*allocator),
+		deferred:   make(map[uint64]func(context.Context)),
 	}
+	w.directories.mode, w.directories.file = ocfs2.ModeDir, ocfs2.FileDir
+	w.symlinks.mode, w.symlinks.file = ocfs2.ModeSymlink, ocfs2.FileSymlink
 	defer w.bufs.Close()
 	w.start(ctx)
 	w.run(ctx)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"o2image/ocfs2"
@@ -77,16 +78,85 @@ func (w *walk) globalAllocator(ctx context.Context) uint64 {
 // expensive, and says what remains lost.
 func (w *walk) recover(ctx context.Context, opts Options) {
 	w.clusterGroups()
-	if !w.findings.any() && !opts.Sweep {
+	w.strayRoots(ctx)
+	stray := slices.DeleteFunc(w.unresolved.sorted(), w.inodes.has)
+	if !w.findings.any() && len(stray) == 0 && !opts.Sweep && !w.contested() &&
+		len(w.directories.misnamed(&w.inodes)) == 0 && len(w.symlinks.misnamed(&w.inodes)) == 0 {
 		return
 	}
-	entered := new(marks)
-	w.follow(ctx, entered)
+	w.enterDeferred(ctx)
+	w.systemInodes(ctx)
+	var entered, tried marks
+	w.follow(ctx, &entered, &tried)
 	if opts.Sweep || w.groupsMissing() {
 		w.sweep(ctx)
-		w.follow(ctx, entered)
+		w.follow(ctx, &entered, &tried)
+	}
+	w.strayRoots(ctx)
+	if w.contested() {
+		w.claimants(ctx)
 	}
 	w.settle()
+}
+
+// addSystemGroup adds the blocks where mkfs.ocfs2 puts the group of
+// global_inode_alloc, behind the first group of the global bitmap, as many as
+// there are system files.
+func (w *walk) addSystemGroup() {
+	const perVolume, perSlot = 16, 8
+	sb := w.v.sb
+	group := sb.GroupBlkno(0) + sb.BlocksPerCluster()
+	if n := uint64(perVolume + perSlot*min(sb.MaxSlots, ocfs2.MaxSlots)); sb.Contains(group, n+1) { //nolint:gosec // not negative
+		w.set.Add(group, 1, uint8(ClassGroup))
+		w.set.Add(group+1, n, uint8(ClassInode))
+	}
+}
+
+// systemInodes looks at the system files that their allocator did not lead to.
+func (w *walk) systemInodes(ctx context.Context) {
+	inodes := []uint64{w.v.sb.Root, w.v.sb.SystemDir}
+	for ino := range w.system {
+		inodes = append(inodes, ino)
+	}
+	for _, ino := range inodes {
+		if !w.inodes.has(ino) {
+			w.queue.near(func(ctx context.Context) { w.entry(ctx, ino, origin{class: ClassInode}) })
+		}
+	}
+	w.run(ctx)
+}
+
+// strayRoots follows the roots of trees that no inode points to.
+func (w *walk) strayRoots(ctx context.Context) {
+	for _, root := range slices.DeleteFunc(w.roots.sorted(), w.claimed.has) {
+		b, err := w.v.ReadBlock(ctx, root)
+		if err != nil {
+			continue
+		}
+		o := origin{class: ClassExtent}
+		w.note(o, root, Damaged, "the root of a tree that no inode points to", "")
+		if kind := ocfs2.Identify(b); kind == ocfs2.KindDxRoot {
+			o.ino, _ = kind.Parent(b)
+			w.queue.near(func(ctx context.Context) { w.index(ctx, root, o) })
+		} else {
+			w.queue.near(func(ctx context.Context) { w.xattrs(ctx, root, o) })
+		}
+	}
+	w.run(ctx)
+}
+
+// typed compares what names say of the type of inodes with what these say.
+type typed struct {
+	mode  uint16
+	file  ocfs2.FileType
+	are   marks // inodes of the type
+	named marks // inodes that a name says are of the type
+}
+
+// misnamed returns the inodes, of those looked at, that are not of the type
+// although a name says so.
+func (t *typed) misnamed(looked *marks) []uint64 {
+	return slices.DeleteFunc(t.named.sorted(), func(ino uint64) bool { return t.are.has(ino) || !looked.has(ino) })
 }
 
 // clusterGroups adds the groups of the global bitmap that no chain led to: their
@@ -109,20 +179,28 @@ func (w *walk) clusterGroups() {
 
 // follow looks at the inodes that directories name and at the groups that
 // blocks say they lie in, until that leads to nothing new. Directories that
-// have been entered are not read again.
-func (w *walk) follow(ctx context.Context, entered *marks) {
+// have been entered, and groups that have been tried, are not looked at again.
+func (w *walk) follow(ctx context.Context, entered, tried *marks) {
 	for ctx.Err() == nil {
-		fresh := slices.DeleteFunc(w.dirs.sorted(), func(ino uint64) bool { return !entered.add(ino) })
+		fresh := slices.DeleteFunc(w.directories.are.sorted(), func(ino uint64) bool { return !entered.add(ino) })
 		for _, ino := range fresh {
 			w.queue.near(func(ctx context.Context) { w.namedInodes(ctx, ino) })
 		}
 		w.run(ctx)
-		groups := slices.DeleteFunc(w.owners.sorted(), w.groups.has)
+		w.enterDeferred(ctx)
+		groups := slices.DeleteFunc(w.owners.sorted(), func(blkno uint64) bool { return w.groups.has(blkno) || !tried.add(blkno) })
 		for _, blkno := range groups {
 			w.ownedGroup(ctx, blkno)
 		}
 		w.run(ctx)
-		if len(fresh) == 0 {
+		w.enterDeferred(ctx)
+		for _, t := range []*typed{&w.directories, &w.symlinks} {
+			for _, ino := range t.misnamed(&w.inodes) {
+				w.misnamed(ctx, ino, t)
+			}
+		}
+		w.run(ctx)
+		if len(fresh)+len(groups) == 0 {
 			return
 		}
 	}
@@ -156,6 +234,41 @@ func (w *walk) namedInodes(ctx context.Context, dir uint64) {
 			w.note(o, e.Ino, Damaged, fmt.Sprintf("directory %d has a name for this inode, which no group counts", dir), "")
 			w.entry(ctx, e.Ino, o)
 		}
+	}
+}
+
+// enterDeferred enters the groups that say they belong to another allocator than
+// the one that led to them, but which that did not lead to.
+func (w *walk) enterDeferred(ctx context.Context) {
+	w.mu.Lock()
+	deferred := w.deferred
+	w.deferred = make(map[uint64]func(context.Context))
+	w.mu.Unlock()
+	for _, blkno := range slices.Sorted(maps.Keys(deferred)) {
+		if !w.groups.has(blkno) {
+			w.queue.near(deferred[blkno])
+		}
+	}
+	w.run(ctx)
+}
+
+// misnamed looks at an inode again that is not of the type that a name says.
+func (w *walk) misnamed(ctx context.Context, ino uint64, t *typed) {
+	t.are.add(ino) // or not, it is dealt with
+	o := origin{class: ClassInode, ino: ino}
+	b, err := w.v.ReadBlock(ctx, ino)
+	if err != nil || !w.inUse(b, ino) {
+		return
+	}
+	d := ocfs2.AsDinode(b)
+	w.note(o, ino, Damaged, fmt.Sprintf("a name says that this is a %s, i_mode is %#o", t.file, d.Mode()), "")
+	as := d.With(d.Flags(), d.DynFeatures(), withType(d.Mode(), t.mode))
+	if as.Union() == ocfs2.UnionExtents && (t.file == ocfs2.FileSymlink && d.Size() <= maxTarget || w.holdsEntries(ctx, d, ino)) {
+		w.inode(ctx, ino, as.Bytes(), doubtful, o)
+		return
+	}
+	if as.Union() == ocfs2.UnionExtents && d.Clusters() > 0 {
+		w.note(o, ino, NotFollowed, "the type of the inode is not clear", "its blocks, should it be a "+t.file.String())
 	}
 }
 

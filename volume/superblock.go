@@ -292,11 +292,15 @@ func (v *Volume) clusterBitmap(ctx context.Context) ocfs2.Dinode {
 			continue
 		}
 		d := v.inodeAt(gd.ParentDinode())
+		if chains := d.Chains(); chains.Rec(gd.Chain()).Blkno != blkno && chains.CPG() != g.GroupBits() {
+			d = ocfs2.Dinode{} // another allocator
+		}
 		total := uint64(d.BitmapTotal())
 		if q := d.Size() / max(total, 1); bits.OnesCount64(q) == 1 && q >= ocfs2.MinClusterSize && q <= ocfs2.MaxClusterSize {
 			size = uint8(bits.TrailingZeros64(q)) //nolint:gosec // at most 64
 		}
-		if size < v.sb.BlockBits {
+		g.ClusterBits = size
+		if size < v.sb.BlockBits || g.GroupBlkno(0) != blkno {
 			continue
 		}
 		set(v, "s_clustersize_bits", &v.sb.ClusterBits, size)

@@ -92,10 +92,24 @@ func (w *walk) search(ctx context.Context, start, n uint64, o origin) bool {
 					continue
 				}
 			}
+			if o.class == ClassBucket && w.bucketAt(buf[:count*bs], i) {
+				w.set.Add(start+i, 1, uint8(ClassBucket))
+				continue
+			}
 			all = w.showsItself(ctx, start+i, b, o) && all
 		}
 	}
 	return all
+}
+
+// bucketAt reports whether block i of buf lies in what looks like a bucket.
+func (w *walk) bucketAt(buf []byte, i uint64) bool {
+	off := i * uint64(w.v.sb.BlockSize()) / ocfs2.BucketSize * ocfs2.BucketSize
+	if uint64(len(buf))-off < ocfs2.BucketSize {
+		return false
+	}
+	area := ocfs2.AsBucket(buf[off:][:ocfs2.BucketSize])
+	return area.Count() > 0 && area.Faults(w.v.sb) == nil
 }
 
 // showsItself adds block blkno with the contents b if it is metadata beyond

@@ -55,6 +55,7 @@ type tree struct {
 	last     uint64 // the rightmost leaf; 0 if list holds the leaf records itself
 	clusters uint64 // of all leaf records
 	most     uint64 // clusters, or more if the owner's size says so
+	dense    bool   // it has no holes, and nothing behind its clusters
 }
 
 // dataTree is the tree of an inode's contents.
@@ -63,7 +64,7 @@ func (v *Volume) dataTree(d ocfs2.Dinode, ino uint64) tree {
 	if d.Union() == ocfs2.UnionExtents {
 		t.last, t.clusters = d.LastExtentBlk(), uint64(d.Clusters())
 	}
-	t.most = max(t.clusters, d.Size()>>v.sb.ClusterBits)
+	t.most = max(t.clusters, (d.Size()+uint64(v.sb.ClusterSize())-1)>>v.sb.ClusterBits)
 	return t
 }
 
@@ -82,8 +83,9 @@ func bucketTree(x ocfs2.XattrBlock, blkno uint64) tree {
 // treeRec is a record of an extent tree.
 type treeRec struct {
 	ocfs2.ExtentRec
-	node  bool // it points to an extent block
-	doubt bool // it is more than the owner says that the tree has
+	list  uint64 // block that holds it
+	node  bool   // it points to an extent block
+	doubt bool   // it is more than the owner says that the tree has
 }
 
 // badBlock is an error with its place in a tree.
@@ -266,41 +268,66 @@ func (t *treeWalk) isNode(list ocfs2.ExtentList, owner uint64, depth int) bool {
 
 // leaves yields the records of a list of leaves. The first may be empty.
 func (t *treeWalk) leaves(list ocfs2.ExtentList, owner uint64) {
+	fits := len(t.path) == 0 && t.leafSum(list) <= t.root.most+1
 	for i := range list.Len() {
-		if rec := list.LeafRec(i); rec.Clusters != 0 {
-			t.leaf(rec, owner)
+		rec := list.LeafRec(i)
+		if rec.Clusters == 0 {
+			continue
 		}
+		limit := t.root.most - min(t.sum, t.root.most)
+		if t.root.dense {
+			end := t.root.most
+			if next := uint64(list.LeafRec(i + 1).Cpos); i+1 < list.Len() && next > uint64(rec.Cpos) {
+				end = min(end, next)
+			}
+			limit = end - min(end, uint64(rec.Cpos))
+		}
+		if fits {
+			limit = uint64(rec.Clusters)
+		}
+		t.leaf(rec, owner, limit)
 	}
 }
 
+// leafSum returns the clusters of all records of a list of leaves.
+func (t *treeWalk) leafSum(list ocfs2.ExtentList) (sum uint64) {
+	for i := range list.Len() {
+		sum += uint64(list.LeafRec(i).Clusters)
+	}
+	return sum
+}
+
 // leaf yields a leaf record of block owner, without the part that is outside
-// the volume, and in two parts if only the first is sure to belong to the tree.
-func (t *treeWalk) leaf(rec ocfs2.ExtentRec, owner uint64) {
+// the volume, and in two parts if only the first, of limit clusters, is sure to
+// belong to the tree.
+func (t *treeWalk) leaf(rec ocfs2.ExtentRec, owner, limit uint64) {
 	bpc, sb := t.v.sb.BlocksPerCluster(), t.v.sb
 	if !sb.Contains(rec.Blkno, 1) {
 		t.outOfRange(owner, rec, uint64(rec.Clusters)*bpc)
 		return
 	}
+	counted := uint64(rec.Clusters)
 	if rec.Blkno%bpc != 0 {
 		t.fault(owner, "e_blkno", fmt.Sprint(rec.Blkno), "the first block of a cluster")
-		t.sum -= min(t.sum, uint64(rec.Clusters)) // what it stands for is not known
+		counted = 0 // what it stands for is not known
 		rec.Blkno -= rec.Blkno % bpc
 	}
 	if room := (sb.Blocks() - rec.Blkno) / bpc; uint64(rec.Clusters) > room {
 		t.outOfRange(owner, rec, uint64(rec.Clusters)*bpc)
 		rec.Clusters = uint32(room) //nolint:gosec // less than before
+		counted = min(counted, room)
 	}
 	sure := rec
-	if left := t.root.most - min(t.sum, t.root.most); uint64(rec.Clusters) > left {
-		sure.Clusters = uint32(left) //nolint:gosec // less than before
+	if uint64(rec.Clusters) > limit {
+		sure.Clusters = uint32(limit) //nolint:gosec // less than before
 	}
-	t.sum += uint64(rec.Clusters)
+	t.sum += counted
 	if sure.Clusters > 0 {
-		t.emit(treeRec{ExtentRec: sure})
+		t.emit(treeRec{ExtentRec: sure, list: owner})
 	}
 	if rest := rec.Clusters - sure.Clusters; rest > 0 {
 		t.fault(owner, "l_recs", fmt.Sprintf("%d clusters", t.sum), fmt.Sprintf("%d, as the owner of the tree says", t.root.clusters))
-		t.emit(treeRec{doubt: true, ExtentRec: ocfs2.ExtentRec{
+		t.emit(treeRec{doubt: true, list: owner, ExtentRec: ocfs2.ExtentRec{
 			Cpos: rec.Cpos + sure.Clusters, Clusters: rest, Flags: rec.Flags, Blkno: rec.Blkno + uint64(sure.Clusters)*bpc,
 		}})
 	}
@@ -411,7 +438,7 @@ func (t *treeWalk) spareRecords() {
 				used = i + 1
 			case !s.node && leaf.Clusters > 0 && leaf.Blkno%bpc == 0 && t.v.sb.Contains(leaf.Blkno, uint64(leaf.Clusters)*bpc) &&
 				t.sum+uint64(leaf.Clusters) <= t.root.clusters:
-				t.leaf(leaf, s.owner)
+				t.leaf(leaf, s.owner, uint64(leaf.Clusters))
 				used = i + 1
 			}
 		}

@@ -33,16 +33,33 @@ type walk struct {
 	groups   marks             // groups entered
 	owners   marks             // groups that blocks say they belong to
 	inodes   marks             // inodes looked at
-	dirs     marks             // directories among them
+	roots    marks             // allocated roots of trees of index leaves and buckets
+	claimed  marks             // roots that inodes point to
+	taken    marks             // clusters that trees have, by number
+	disputed marks             // clusters and roots that more than one has, by block
+
+	unresolved  marks // inodes that were named before they were looked at
+	directories typed
+	symlinks    typed
+
 	free     [numClasses]atomic.Uint64
 	findings findings
 
 	mu         sync.Mutex
 	allocators map[uint64]*allocator // by inode
+	deferred   map[uint64]func(context.Context)
+	leaves     []leaf // to be read together
+	leafBlocks uint64 // in leaves
 }
 
 // run does all tasks that are queued.
-func (w *walk) run(ctx context.Context) { _ = w.queue.run(ctx, walkers) } // the error is that of ctx
+func (w *walk) run(ctx context.Context) {
+	_ = w.queue.run(ctx, walkers) // the error is that of ctx
+	for ctx.Err() == nil && len(w.leaves) > 0 {
+		w.queueLeaves()
+		_ = w.queue.run(ctx, walkers)
+	}
+}
 
 // start adds what the superblock names, and queues the allocator of the system
 // inodes, from which everything else is reached.
@@ -62,6 +79,7 @@ func (w *walk) start(ctx context.Context) {
 	if global == 0 {
 		w.note(origin{class: ClassInode, ino: sb.SystemDir}, sb.SystemDir, NotFollowed,
 			"no global_inode_alloc in the system directory", "all inodes that no directory names")
+		w.addSystemGroup()
 		return
 	}
 	w.queue.near(func(ctx context.Context) { w.entry(ctx, global, origin{class: ClassInode}) })
@@ -70,11 +88,13 @@ func (w *walk) start(ctx context.Context) {
 // entry looks at an inode that something other than its allocator led to.
 func (w *walk) entry(ctx context.Context, ino uint64, o origin) {
 	o.ino = ino
+	if w.v.sb.Contains(ino, 1) {
+		w.set.Add(ino, 1, uint8(ClassInode))
+	}
 	b, s := w.block(ctx, ocfs2.KindInode, ino, o, "what the inode leads to")
 	if s == lost || !w.inodes.add(ino) {
 		return
 	}
-	w.set.Add(ino, 1, uint8(ClassInode))
 	w.belongs(ocfs2.KindInode, b, ino)
 	w.inode(ctx, ino, b, s, o)
 }
@@ -126,7 +146,11 @@ func (w *walk) judge(kind ocfs2.Kind, blkno uint64, b []byte, o origin, conseque
 			b = append([]byte(nil), b...)
 			ocfs2.RepairBit(b, bit)
 		case ocfs2.ECCInvalid:
-			w.note(o, blkno, Damaged, fmt.Sprintf("%s: wrong check value", kind), "")
+			severity := NotFollowed
+			if consequence == "" {
+				severity = Damaged
+			}
+			w.note(o, blkno, severity, fmt.Sprintf("%s: wrong check value", kind), consequence)
 			s = doubtful
 		}
 	}
@@ -157,8 +181,11 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 		d = w.corrected(ctx, d, ino, name, s, o)
 	}
 	o = o.via(ino)
-	if d.IsDir() {
-		w.dirs.add(ino)
+	switch {
+	case d.IsDir():
+		w.directories.are.add(ino)
+	case d.IsSymlink():
+		w.symlinks.are.add(ino)
 	}
 	switch d.Union() {
 	case ocfs2.UnionChain:
@@ -166,13 +193,20 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	case ocfs2.UnionExtents:
 		if class, ok := contentsClass(d); ok {
 			o.class = class
+			check, blocks := w.contentsLeaf(d, ino, class)
 			t := w.v.dataTree(d, ino)
 			if t.last != 0 || t.list.Depth() > 0 {
 				t = w.v.dataTree(d.With(d.Flags(), d.DynFeatures(), d.Mode()), ino) // a copy, for later
-				w.queue.near(func(ctx context.Context) { w.tree(ctx, t, o) })
+				t.dense = true
+				w.queue.near(func(ctx context.Context) { w.tree(ctx, t, o, check, blocks) })
 			} else {
-				w.tree(ctx, t, o)
+				t.dense = true
+				w.tree(ctx, t, o, check, blocks)
 			}
+		}
+	case ocfs2.UnionInlineData:
+		if area := d.InlineData(); d.IsDir() {
+			w.names(ino, area[:min(uint64(len(area)), d.Size())], ino, o)
 		}
 	}
 	if root := d.DxRoot(); d.IsDir() && (d.DynFeatures().Has(ocfs2.DynIndexedDir) || s != sound && w.v.sb.Contains(root, 1)) {
@@ -211,11 +245,17 @@ func (w *walk) index(ctx context.Context, root uint64, o origin) {
 	dx := ocfs2.AsDxRoot(b)
 	if found := dx.Faults(root, w.v.sb, o.ino); found != nil {
 		w.faults(o, root, found)
+		if dir := dx.DirBlkno(); dir != o.ino {
+			w.note(o, root, NotFollowed, fmt.Sprintf("the index of directory %d", dir), "the index of the directory")
+		}
 	}
-	if !dx.Inline() || dx.Clusters() > 0 {
-		w.tree(ctx, indexTree(dx, root), o.via(root))
+	if w.claimed.add(root) && (!dx.Inline() || dx.Clusters() > 0) {
+		w.tree(ctx, indexTree(dx, root), o.via(root), leaf{unit: 1, check: w.dxLeaf}, allBlocks)
 	}
 }
+
+// allBlocks stands for the blocks of a tree whose clusters are all in use.
+const allBlocks = 1 << 62
 
 // xattrs adds the buckets of an inode, if its xattr block loc has a tree of them.
 func (w *walk) xattrs(ctx context.Context, loc uint64, o origin) {
@@ -227,17 +267,36 @@ func (w *walk) xattrs(ctx context.Context, loc uint64, o origin) {
 	w.set.Add(loc, 1, uint8(ClassExtent))
 	w.belongs(ocfs2.KindXattrBlock, b, loc)
 	x := ocfs2.AsXattrBlock(b)
-	if found := x.Faults(loc, w.v.sb); found != nil {
-		w.faults(o, loc, found)
+	found := x.Faults(loc, w.v.sb)
+	w.faults(o, loc, found)
+	if !w.claimed.add(loc) {
+		w.disputed.add(loc)
+		return
 	}
-	if x.Indexed() {
-		w.tree(ctx, bucketTree(x, loc), o.via(loc))
+	if x.Indexed() || found != nil && x.TreeClusters() > 0 && x.Tree().Len() > 0 && x.Tree().Faults(w.v.sb, ocfs2.TreeHash) == nil {
+		w.tree(ctx, bucketTree(x, loc), o.via(loc), w.bucketLeaf(), allBlocks)
 	}
 }
 
-// tree adds the clusters of a tree, and the tree's extent blocks.
-func (w *walk) tree(ctx context.Context, t tree, o origin) {
+// bucketLeaf checks the buckets of an extent. The first one tells how many there
+// are.
+func (w *walk) bucketLeaf() leaf {
+	unit := w.v.sb.BucketBlocks()
+	return leaf{
+		unit: unit,
+		check: func(blkno uint64, b []byte, o origin) {
+			w.verify(ocfs2.KindBucket, blkno, b, o)
+			w.faults(o, blkno, ocfs2.AsBucket(b).Faults(w.v.sb))
+		},
+		used: func(first []byte) uint64 { return uint64(ocfs2.AsBucket(first).NumBuckets()) }, //nolint:gosec // from 16 bits
+	}
+}
+
+// tree adds the clusters of a tree, and the tree's extent blocks, and has its
+// first blocks checked.
+func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks uint64) {
 	bpc := w.v.sb.BlocksPerCluster()
+	check.o = o
 	judge := func(blkno uint64, b []byte, path []uint64) ([]byte, error) {
 		at := o
 		for _, p := range path {
@@ -268,7 +327,16 @@ func (w *walk) tree(ctx context.Context, t tree, o origin) {
 				}
 			})
 		default:
-			w.set.Add(rec.Blkno, uint64(rec.Clusters)*bpc, uint8(o.class))
+			n := uint64(rec.Clusters) * bpc
+			w.set.Add(rec.Blkno, n, uint8(o.class))
+			w.take(rec.Blkno, uint64(rec.Clusters))
+			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
+				check.blkno, check.blocks = rec.Blkno, n
+				if blocks != allBlocks {
+					check.blocks = min(n, blocks-first)
+				}
+				w.addLeaf(check)
+			}
 		}
 	}
 }

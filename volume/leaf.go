@@ -1,0 +1,249 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"o2image/blockio"
+	"o2image/ocfs2"
+)
+
+// leaf is a run of blocks that hold what trees lead to: directory entries, index
+// leaves, buckets, quota blocks. They are read to be checked.
+type leaf struct {
+	blkno  uint64
+	blocks uint64
+	unit   uint64 // blocks that are checked as one
+	o      origin
+	check  func(blkno uint64, b []byte, o origin)
+	used   func(first []byte) uint64 // units in use, by the first one; nil: all
+}
+
+// maxLeaves is how many leaves are read together.
+const maxLeaves = 256
+
+// addLeaf has a leaf read and checked, together with others.
+func (w *walk) addLeaf(l leaf) {
+	piece := uint64(pieceSize >> w.v.sb.BlockBits)
+	for l.blocks > 0 {
+		part := l
+		part.blocks = min(l.blocks, piece)
+		w.mu.Lock()
+		full := w.leafBlocks+part.blocks > piece || len(w.leaves) >= maxLeaves
+		if full {
+			w.queueLeaves()
+		}
+		w.leaves = append(w.leaves, part)
+		w.leafBlocks += part.blocks
+		w.mu.Unlock()
+		l.blkno, l.blocks = l.blkno+part.blocks, l.blocks-part.blocks
+	}
+}
+
+// queueLeaves queues the task that reads the leaves gathered. The caller holds
+// the lock.
+func (w *walk) queueLeaves() {
+	leaves := w.leaves
+	w.leaves, w.leafBlocks = nil, 0
+	w.queue.bulk(func(ctx context.Context) { w.readLeaves(ctx, leaves) })
+}
+
+func (w *walk) readLeaves(ctx context.Context, leaves []leaf) {
+	buf, err := w.bufs.Get(ctx)
+	if err != nil {
+		return
+	}
+	defer func() { w.bufs.Put(buf) }()
+	bs := uint64(w.v.sb.BlockSize())
+	segs := make([]blockio.Segment, len(leaves))
+	failed := make([]bool, len(leaves))
+	read := func() error {
+		at := uint64(0)
+		for i, l := range leaves {
+			segs[i] = blockio.Segment{Off: int64(l.blkno * bs), P: buf[at:][:l.blocks*bs]} //nolint:gosec // inside the volume
+			at += l.blocks * bs
+		}
+		clear(failed)
+		return blockio.ReadSegments(ctx, w.v.r, segs, blockio.ReadOptions{Failed: func(i int, _ error) { failed[i] = true }})
+	}
+	err = read()
+	for errors.Is(err, blockio.ErrLost) {
+		if buf, err = w.bufs.Replace(buf); err == nil {
+			err = read()
+		}
+	}
+	if err != nil {
+		return
+	}
+	for i, l := range leaves {
+		for n := uint64(0); n+l.unit <= l.blocks; n += l.unit {
+			b, blkno := segs[i].P[n*bs:][:l.unit*bs], l.blkno+n
+			if failed[i] {
+				if err := w.v.readBlocks(ctx, b, blkno); err != nil {
+					if ctx.Err() == nil {
+						w.failed(l.o, blkno, err, "the block")
+					}
+					continue
+				}
+			}
+			if n == 0 && l.used != nil {
+				l.blocks = min(l.blocks, max(1, l.used(b))*l.unit)
+			}
+			l.check(blkno, b, l.o)
+		}
+	}
+}
+
+// verify checks the check value of a block that leads to nothing.
+func (w *walk) verify(kind ocfs2.Kind, blkno uint64, b []byte, o origin) {
+	if !w.v.sb.HasECC() {
+		return
+	}
+	switch state, bit := kind.VerifyECC(b); state {
+	case ocfs2.ECCValid:
+	case ocfs2.ECCRepairable:
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: bit %d of the block is wrong by its check value", kind, bit), "")
+	case ocfs2.ECCInvalid:
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: wrong check value", kind), "")
+	}
+}
+
+// contentsLeaf returns what the extents of inode d, of the given class, are to
+// be checked as; blocks is how many of its blocks have contents.
+func (w *walk) contentsLeaf(d ocfs2.Dinode, ino uint64, class Class) (l leaf, blocks uint64) {
+	bs := uint64(w.v.sb.BlockSize())
+	l.unit, blocks = 1, d.Size()/bs
+	if d.Size()%bs != 0 {
+		blocks++
+	}
+	switch {
+	case class == ClassDirectory:
+		trailer := ocfs2.HasDirTrailer(d, w.v.sb)
+		l.check = func(blkno uint64, b []byte, o origin) {
+			w.dirBlock(blkno, b, ino, trailer, o)
+		}
+	case d.Flags().Has(ocfs2.InodeQuota):
+		l.check = func(blkno uint64, b []byte, o origin) { w.verify(ocfs2.KindQuotaBlock, blkno, b, o) }
+	}
+	return l, blocks
+}
+
+// dirBlock checks a block of directory dir, and remembers the inodes that it
+// names.
+func (w *walk) dirBlock(blkno uint64, b []byte, dir uint64, trailer bool, o origin) {
+	if trailer {
+		w.verify(ocfs2.KindDirBlock, blkno, b, o)
+		w.faults(o, blkno, ocfs2.AsDirTrailer(b).Faults(blkno, w.v.sb, dir))
+	}
+	w.names(blkno, ocfs2.DirArea(b, trailer), dir, o)
+}
+
+// names checks the entries in an area of block blkno, and remembers the inodes
+// that they name.
+func (w *walk) names(blkno uint64, area []byte, dir uint64, o origin) {
+	for e, fault := range ocfs2.DirEntries(area) {
+		switch {
+		case fault != nil:
+			w.note(o, blkno, NotFollowed, fault.String(), "names in the directory block")
+			return
+		case e.Ino == 0:
+		case string(e.Name) == ".":
+			if e.Ino != dir {
+				w.note(o, blkno, Damaged, fmt.Sprintf("the entry . names inode %d, want %d", e.Ino, dir), "")
+			}
+		default:
+			found := e.Faults(w.v.sb)
+			w.faults(o, blkno, found)
+			if found == nil && string(e.Name) != ".." {
+				if !w.inodes.has(e.Ino) {
+					w.unresolved.add(e.Ino)
+				}
+				switch e.FileType {
+				case ocfs2.FileDir:
+					w.directories.named.add(e.Ino)
+				case ocfs2.FileSymlink:
+					w.symlinks.named.add(e.Ino)
+				}
+			}
+		}
+	}
+}
+
+// dxLeaf checks a leaf of a directory index.
+func (w *walk) dxLeaf(blkno uint64, b []byte, o origin) {
+	w.verify(ocfs2.KindDxLeaf, blkno, b, o)
+	w.faults(o, blkno, ocfs2.AsDxLeaf(b).Faults(blkno, w.v.sb))
+}
+
+// extentBlock checks an allocated block of an extent allocator, and remembers
+// the roots of trees among them.
+func (w *walk) extentBlock(_ context.Context, blkno uint64, b []byte, o origin) {
+	sb, kind := w.v.sb, ocfs2.Identify(b)
+	switch kind {
+	case ocfs2.KindExtentBlock, ocfs2.KindDxRoot, ocfs2.KindXattrBlock, ocfs2.KindRefcountBlock:
+	default:
+		w.note(o, blkno, Damaged, "an allocated block of an extent allocator that is none of its structures", "")
+		return
+	}
+	w.verify(kind, blkno, b, o)
+	w.belongs(kind, b, blkno)
+	switch kind {
+	case ocfs2.KindExtentBlock:
+		e := ocfs2.AsExtentBlock(b)
+		found := e.Faults(blkno, sb, ocfs2.TreeData)
+		for _, tree := range []ocfs2.Tree{ocfs2.TreeHash, ocfs2.TreeRefcount} { // whose it is does not stand in it
+			if other := e.Faults(blkno, sb, tree); len(other) < len(found) {
+				found = other
+			}
+		}
+		w.faults(o, blkno, found)
+	case ocfs2.KindDxRoot:
+		dx := ocfs2.AsDxRoot(b)
+		w.faults(o, blkno, dx.Faults(blkno, sb, dx.DirBlkno()))
+		if !dx.Inline() {
+			w.roots.add(blkno)
+		}
+	case ocfs2.KindXattrBlock:
+		x := ocfs2.AsXattrBlock(b)
+		w.faults(o, blkno, x.Faults(blkno, sb))
+		if x.Indexed() {
+			w.roots.add(blkno)
+		}
+	case ocfs2.KindRefcountBlock:
+		r := ocfs2.AsRefcountBlock(b)
+		w.faults(o, blkno, r.Faults(blkno, sb, r.Parent()))
+	}
+}
+
+// place checks what a suballocated block says of the place where it was
+// allocated: bit i of the group in block group.
+func (w *walk) place(kind ocfs2.Kind, b []byte, blkno uint64, a *allocator, group uint64, i int, o origin) {
+	slot, bit, loc, ok := kind.Suballoc(b)
+	if !ok {
+		return
+	}
+	if int(bit) != i {
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_bit: got %d, want %d", kind, bit, i), "")
+	}
+	if loc != 0 && loc != group {
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_loc: got %d, want %d or 0", kind, loc, group), "")
+	}
+	if want, ok := slotOf(w.system[a.ino]); ok && slot != want {
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_slot: got %d, want %d", kind, slot, want), "")
+	}
+}
+
+// slotOf returns the slot that the name of a suballocator tells.
+func slotOf(name string) (slot uint16, ok bool) {
+	_, number, ok := strings.Cut(name, ":")
+	if !ok {
+		return ocfs2.InvalidSlot, name == "global_inode_alloc"
+	}
+	_, err := fmt.Sscanf(number, "%d", &slot)
+	return slot, err == nil
+}
