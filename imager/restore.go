@@ -354,11 +354,13 @@ func (s *targetSink) hold(blkno uint64, block []byte) bool {
 	return true
 }
 
-// eraseSupers makes the device unmountable: it zeroes the superblock and the
-// backups.
+// eraseSupers makes the device unmountable: it puts a text in place of the
+// superblock and the backups.
 func (s *targetSink) eraseSupers() error {
+	unfinished := make([]byte, s.blockSize)
+	copy(unfinished, volume.Unfinished)
 	for blkno := range s.last {
-		if _, err := s.target.WriteAt(make([]byte, s.blockSize), int64(blkno)*int64(s.blockSize)); err != nil {
+		if _, err := s.target.WriteAt(unfinished, int64(blkno)*int64(s.blockSize)); err != nil {
 			return err
 		}
 	}
