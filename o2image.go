@@ -35,6 +35,7 @@ import (
 	"o2image/image"
 	"o2image/imager"
 	"o2image/ocfs2"
+	"o2image/volume"
 )
 
 // What the verbs take and give; the documentation is with the types.
@@ -45,6 +46,8 @@ type (
 	Load           = imager.Load
 	Pace           = blockio.Pace
 	Priority       = blockio.Priority
+	Skip           = volume.Skip
+	Progress       = imager.Progress
 	Estimate       = imager.Estimate
 	Report         = imager.Report
 	Run            = imager.Run

@@ -4,6 +4,7 @@
 package blockio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,7 +14,7 @@ import (
 
 // Pace says how gently a device is read. The zero value is as fast as it can be.
 type Pace struct {
-	Jobs int   // how many reads are under way at once; 0: no limit
+	Jobs int   // how many reads are under way at once; 0: no limit, or 4 with a Rate
 	Rate int64 // bytes per second; 0: no limit
 }
 
@@ -36,19 +37,23 @@ const (
 	// minUnit and maxUnit are the smallest and the largest piece of a read at a
 	// limited rate, in bytes.
 	minUnit, maxUnit = 4096, 1 << 20
+	// pacedJobs is how many reads share a limited rate: enough to wait for a
+	// device together, few enough for each to end soon.
+	pacedJobs = 4
 )
 
 // NewThrottle returns a reader of r that keeps to a pace. When ctx ends, reads
 // that wait for their turn fail with its cause.
 func NewThrottle(ctx context.Context, r io.ReaderAt, pace Pace) *Throttle {
 	t := &Throttle{r: r, ctx: ctx}
-	if pace.Jobs > 0 {
-		t.LimitJobs(pace.Jobs)
-	}
 	if pace.Rate > 0 {
+		pace.Jobs = cmp.Or(pace.Jobs, pacedJobs)
 		t.perByte = 1 / float64(pace.Rate)
 		unit := float64(pace.Rate) * beat.Seconds()
 		t.unit = int(min(max(unit, minUnit), maxUnit)) / minUnit * minUnit
+	}
+	if pace.Jobs > 0 {
+		t.LimitJobs(pace.Jobs)
 	}
 	return t
 }
@@ -61,16 +66,27 @@ func (t *Throttle) LimitJobs(n int) { t.jobs = make(chan struct{}, n) }
 // in pieces, so that the device is busy all the time and never for long. Errors
 // are those of the reader; of a [*BadError] all pieces have their part.
 func (t *Throttle) ReadAt(p []byte, off int64) (int, error) {
+	if t.jobs != nil {
+		select {
+		case t.jobs <- struct{}{}:
+			defer func() { <-t.jobs }()
+		case <-t.ctx.Done():
+			return 0, context.Cause(t.ctx)
+		}
+	}
+	if t.unit == 0 {
+		return t.r.ReadAt(p, off)
+	}
 	var (
 		done = 0
 		bad  []BadRange
 	)
 	for {
-		part := p[done:]
-		if t.unit > 0 && len(part) > t.unit {
-			part = part[:t.unit]
+		part := p[done:min(done+t.unit, len(p))]
+		if err := t.wait(len(part)); err != nil {
+			return done, err
 		}
-		n, err := t.readPart(part, off+int64(done))
+		n, err := t.r.ReadAt(part, off+int64(done))
 		if missing, ok := errors.AsType[*BadError](err); ok {
 			bad = append(bad, missing.Ranges...)
 			n, err = len(part), nil
@@ -85,26 +101,8 @@ func (t *Throttle) ReadAt(p []byte, off int64) (int, error) {
 	}
 }
 
-func (t *Throttle) readPart(p []byte, off int64) (int, error) {
-	if t.jobs != nil {
-		select {
-		case t.jobs <- struct{}{}:
-			defer func() { <-t.jobs }()
-		case <-t.ctx.Done():
-			return 0, context.Cause(t.ctx)
-		}
-	}
-	if err := t.wait(len(p)); err != nil {
-		return 0, err
-	}
-	return t.r.ReadAt(p, off)
-}
-
 // wait returns when it is the turn of a read of n bytes.
 func (t *Throttle) wait(n int) error {
-	if t.unit == 0 {
-		return nil
-	}
 	delay := time.NewTimer(t.reserve(n))
 	defer delay.Stop()
 	select {

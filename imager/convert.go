@@ -21,6 +21,10 @@ type ConvertOptions struct {
 	Program string    // name and version of the program, for the report
 	Zstd    int       // level of compression of the target from 1 to 19, as of zstd; 0: none
 	Load    Load      // how the source is read
+
+	// Progress, if not nil, is told how far the run is, from many goroutines
+	// at once, and often.
+	Progress func(Progress)
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
@@ -48,7 +52,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, err
 	}
 	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
-	c := &copier{src: src, name: source, blockSize: src.super().BlockSize(), strict: true}
+	c := &copier{src: src, name: source, blockSize: src.super().BlockSize(), strict: true, progress: opts.Progress}
 	var p *plan
 	if src.packed != nil {
 		c.gap = noGap
@@ -56,7 +60,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		c.absent = sortedRuns(report.NotRead, src.super().Blocks())
 	} else {
 		c.holes, c.texts = src.holes(), true
-		p, err = pack(ctx, src, report)
+		p, err = pack(ctx, src, report, opts.Progress)
 	}
 	if err != nil {
 		return nil, &OpError{"read", source, err}
@@ -84,13 +88,15 @@ func unpack(src *Source, report *Report) (*plan, error) {
 		redaction = record.Redaction
 	}
 	g := src.super().Geometry
-	return planRaw(raw.NewLayout(g, src.packed.Runs), g, redaction, report), nil
+	p := planRaw(raw.NewLayout(g, src.packed.Runs), g, redaction, report)
+	p.stored = src.packed.Header().Stored << g.BlockBits
+	return p, nil
 }
 
 // pack plans a packed image of a raw one, which does not say what was taken out
 // of it.
-func pack(ctx context.Context, src *Source, report *Report) (*plan, error) {
-	meta, err := src.vol.Metadata(ctx, volume.Options{})
+func pack(ctx context.Context, src *Source, report *Report, progress func(Progress)) (*plan, error) {
+	meta, err := src.vol.Metadata(ctx, volume.Options{Progress: ofScan(progress, src.super().BlockBits)})
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,8 @@ type copier struct {
 	encoder   *seekable.Encoder // compresses the pieces, nil if it is not to be done
 	absent    []image.Run       // ascending: blocks that the source, an image, does not really have
 	texts     bool              // blocks of the source that are the text notRead count as not read
+	total     uint64            // bytes of all blocks, for progress
+	progress  func(Progress)    // nil if nobody wants to know
 
 	inodes, bytes atomic.Uint64 // redacted
 	mu            sync.Mutex
@@ -125,6 +127,8 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 		return nil
 	})
 	work.Go(func() error {
+		done := uint64(0)
+		c.tell(done)
 		for f := range inOrder {
 			<-f.done
 			if f.err != nil {
@@ -138,6 +142,8 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 			if !f.zero {
 				pool.Put(f.buf)
 			}
+			done += f.stored(c.blockSize)
+			c.tell(done)
 		}
 		return nil
 	})

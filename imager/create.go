@@ -49,6 +49,13 @@ type CreateOptions struct {
 	// the error is [ErrRefused].
 	Confirm func(Estimate) bool
 
+	// Skip says which metadata is left out.
+	Skip volume.Skip
+
+	// Progress, if not nil, is told how far the run is, from many goroutines
+	// at once, and often.
+	Progress func(Progress)
+
 	Time    time.Time // of creation; zero is now
 	Program string    // name and version of the program, for the report
 }
@@ -116,7 +123,10 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	vol := src.vol
-	meta, err := vol.Metadata(reading, volume.Options{})
+	meta, err := vol.Metadata(reading, volume.Options{
+		Skip:     opts.Skip,
+		Progress: ofScan(opts.Progress, vol.Super().BlockBits),
+	})
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
@@ -131,7 +141,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		report.Warnings = append(report.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
 	}
 
-	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize()}
+	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize(), progress: opts.Progress}
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault
@@ -175,6 +185,12 @@ func (o CreateOptions) chosen() []string {
 	}
 	if o.Exact {
 		names = append(names, "exact")
+	}
+	if o.Skip.Free {
+		names = append(names, "skip=free")
+	}
+	if o.Skip.JournalClean {
+		names = append(names, "skip=journal-clean")
 	}
 	return names
 }

@@ -25,6 +25,7 @@ type plan struct {
 	vital  []span         // the parts without which nothing opens the image, the one that is looked at first last
 	end    int64          // of the last block of a raw image, in bytes
 	size   uint64         // as in Estimate
+	stored uint64         // bytes of the blocks
 	report *Report
 }
 
@@ -32,7 +33,8 @@ type plan struct {
 func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction image.Redaction, report *Report) (*plan, error) {
 	if asRaw {
 		p := planRaw(raw.NewLayout(g, spans(meta)), g, redaction, report)
-		p.size = meta.Blocks.Count() << g.BlockBits
+		p.stored = meta.Blocks.Count() << g.BlockBits
+		p.size = p.stored
 		if last, ok := meta.Blocks.Max(); ok {
 			p.end = int64(last+1) << g.BlockBits
 		}
@@ -48,8 +50,9 @@ func planImage(meta *volume.Metadata, g ocfs2.Geometry, asRaw bool, redaction im
 	}
 	return &plan{
 		layout: layout, packed: layout, report: report,
-		vital: []span{{0, int64(g.BlockSize())}},
-		size:  uint64(layout.Size()),
+		vital:  []span{{0, int64(g.BlockSize())}},
+		size:   uint64(layout.Size()),
+		stored: meta.Blocks.Count() << g.BlockBits,
 	}, nil
 }
 
@@ -96,7 +99,7 @@ func (p *plan) write(ctx context.Context, c *copier, dest destination, force boo
 }
 
 func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out output) error {
-	c.ordered, c.hash, c.encoder = out.ordered(), p.packed != nil, dest.encoder
+	c.ordered, c.hash, c.encoder, c.total = out.ordered(), p.packed != nil, dest.encoder, p.stored
 	leaves, err := c.run(ctx, p.layout, out)
 	if err != nil {
 		return err

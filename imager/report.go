@@ -28,6 +28,7 @@ type Report struct {
 	Mounted     string             `json:"mounted,omitempty"` // where on this node
 	Slots       []volume.SlotState `json:"slots"`
 	Classes     []ClassCount       `json:"classes"`
+	Skipped     []ClassCount       `json:"skipped,omitempty"` // left out because it was asked for
 	Redacted    Redacted           `json:"redacted"`
 	NotRead     []image.Run        `json:"not_read,omitempty"`    // blocks that were not read when they were copied
 	Interrupted bool               `json:"interrupted,omitempty"` // reading was stopped: metadata that was not found by then is missing too
@@ -97,15 +98,18 @@ func (r *Report) describe(ctx context.Context, vol *volume.Volume, meta *volume.
 	for c := volume.ClassSuper; c <= volume.ClassSymlink; c++ {
 		n := counts[c] - min(counts[c], meta.Free[c])
 		free += counts[c] - n
-		r.addClass(c.String(), n)
+		r.Classes = r.count(r.Classes, c.String(), n)
+		r.Skipped = r.count(r.Skipped, c.String(), meta.Skipped[c])
 	}
-	r.addClass(classFree, free)
+	r.Classes = r.count(r.Classes, classFree, free)
 }
 
-func (r *Report) addClass(name string, blocks uint64) {
-	if blocks > 0 {
-		r.Classes = append(r.Classes, ClassCount{Class: name, Blocks: blocks, Bytes: blocks * uint64(r.Volume.BlockSize)})
+// count adds a number of blocks to counts, if there are any.
+func (r *Report) count(counts []ClassCount, name string, blocks uint64) []ClassCount {
+	if blocks == 0 {
+		return counts
 	}
+	return append(counts, ClassCount{Class: name, Blocks: blocks, Bytes: blocks * uint64(r.Volume.BlockSize)})
 }
 
 // describeSlots fills in the state of the slots, and warns of what it means.

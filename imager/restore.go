@@ -31,7 +31,12 @@ type RestoreOptions struct {
 	Raw   bool // the image is a raw one
 	Force bool // overrides the refusals that are [ErrNeedsForce]
 
-	Load    Load   // how the image is read
+	Load Load // how the image is read
+
+	// Progress, if not nil, is told how far the run is, from many goroutines
+	// at once, and often.
+	Progress func(Progress)
+
 	Program string // name and version of the program, for the report
 }
 
@@ -52,7 +57,7 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 		return nil, err
 	}
 	defer src.Close()
-	r := &restoring{src: src, device: device, force: opts.Force, report: &Report{Program: opts.Program, Created: creation(time.Time{})}}
+	r := &restoring{src: src, device: device, force: opts.Force, progress: opts.Progress, report: &Report{Program: opts.Program, Created: creation(time.Time{})}}
 	if err := r.checkOperands(opts.Raw); err != nil {
 		return nil, err
 	}
@@ -81,6 +86,8 @@ type restoring struct {
 	runs     func() iter.Seq2[image.Run, error] // the stored blocks
 	redacted bool                               // contents of inline files are zero, or may be
 	dirty    bool                               // a replay of a journal would write such contents
+	stored   uint64                             // bytes of the stored blocks
+	progress func(Progress)                     // nil if nobody wants to know
 	report   *Report
 }
 
@@ -130,12 +137,13 @@ func (r *restoring) readImage(ctx context.Context) error {
 	inline := vol.Super().Incompat.Has(ocfs2.IncompatInlineData)
 
 	if r.src.packed == nil {
-		meta, err := vol.Metadata(ctx, volume.Options{})
+		meta, err := vol.Metadata(ctx, volume.Options{Progress: ofScan(r.progress, vol.Super().BlockBits)})
 		if err != nil {
 			return err
 		}
 		r.report.describe(ctx, vol, meta)
 		r.runs = spans(meta)
+		r.stored = meta.Blocks.Count() << vol.Super().BlockBits
 		r.redacted = inline // a raw image does not say
 		if inline && r.report.Dirty() {
 			r.dirty, err = r.journalRedacted(ctx, meta)
@@ -153,7 +161,17 @@ func (r *restoring) readImage(ctx context.Context) error {
 			return err
 		}
 	}
+	carried, err := r.src.Report()
+	if err != nil {
+		return err
+	}
+	if carried != nil && len(carried.Skipped) > 0 {
+		r.report.Skipped = carried.Skipped
+		r.report.Warnings = append(r.report.Warnings,
+			"the image was made without free blocks or clean journals: what the device has in their places stays")
+	}
 	r.runs = r.src.packed.Runs
+	r.stored = r.src.packed.Header().Stored << vol.Super().BlockBits
 	if record, ok := r.src.packed.Record(); ok {
 		r.redacted = inline && record.Redaction != image.RedactionExact
 		r.dirty = r.redacted && r.report.Dirty()
@@ -257,7 +275,7 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 	if err := out.eraseSupers(); err != nil {
 		return err
 	}
-	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true}
+	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true, total: r.stored, progress: r.progress}
 	if r.src.packed != nil {
 		c.gap = noGap
 		var err error

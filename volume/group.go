@@ -83,6 +83,7 @@ func (w *walk) allocator(ctx context.Context, ino uint64, d ocfs2.Dinode) {
 	w.mu.Lock()
 	w.allocators[ino] = a
 	w.mu.Unlock()
+	w.progress.expect(a.role, chains, a.total)
 	for i := range chains.Cap() {
 		rec := chains.Rec(i)
 		if i < chains.Len() {
@@ -200,6 +201,7 @@ func (w *walk) enter(ctx context.Context, a *allocator, chain int, blkno uint64,
 		return
 	}
 	w.set.Add(blkno, 1, uint8(ClassGroup))
+	w.progress.read(1)
 	if s == lost {
 		w.lostGroup(ctx, a, chain, blkno, o)
 		return
@@ -259,12 +261,7 @@ func (w *walk) blocksOf(a *allocator, gd ocfs2.GroupDesc, blkno uint64, s soundn
 		if n <= 0 {
 			break
 		}
-		w.set.Add(start, uint64(n), uint8(a.class()))
-		for i := range n {
-			if !gd.Bit(bit + i) {
-				w.free[a.class()].Add(1)
-			}
-		}
+		w.addRun(a, gd, bit, start, n, s)
 		w.blockRun(groupRun{a: a, gd: gd, group: blkno, s: s, o: o, bit: bit, start: start, n: n})
 		bit += n
 	}
@@ -326,6 +323,7 @@ func (w *walk) blockRun(r groupRun) {
 // blockPiece looks at the allocated blocks of a piece. Where the descriptor of
 // an inode group is doubtful, inodes that say they are in use count as allocated.
 func (w *walk) blockPiece(ctx context.Context, r groupRun) {
+	defer w.progress.read(r.n)
 	everything := r.s != sound && r.a.role == roleInodes
 	first, last := 0, r.n-1
 	if !everything {

@@ -6,6 +6,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"o2image/blockio"
 	"o2image/blockset"
@@ -20,6 +21,9 @@ type Metadata struct {
 	// Free is how many blocks of the classes ClassInode and ClassExtent are
 	// not allocated: deleted inodes and old extent blocks.
 	Free map[Class]uint64
+
+	// Skipped is how many blocks [Options] had left out, by class.
+	Skipped map[Class]uint64
 
 	Findings []Finding // by block, at most 10000
 	Found    int       // how many there were in all
@@ -46,6 +50,13 @@ type Options struct {
 	// volume belongs to the set as well. Without it that is done only where
 	// the superblock or groups of an allocator cannot be found in another way.
 	Sweep bool
+
+	Skip Skip
+
+	// Progress, if not nil, is told how many blocks of how many have been read,
+	// as far as that is known: both grow. It is called from many goroutines at
+	// once, and often.
+	Progress func(done, total uint64)
 }
 
 // Metadata finds the metadata set by following the allocators: inodes are found
@@ -61,6 +72,8 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 		queue:      newQueue(),
 		allocators: make(map[uint64]*allocator),
 		deferred:   make(map[uint64]func(context.Context)),
+		skip:       opts.Skip,
+		progress:   progress{tell: opts.Progress},
 	}
 	w.directories.mode, w.directories.file = ocfs2.ModeDir, ocfs2.FileDir
 	w.symlinks.mode, w.symlinks.file = ocfs2.ModeSymlink, ocfs2.FileSymlink
@@ -72,11 +85,9 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 		return nil, err
 	}
 	return &Metadata{
-		Blocks: w.set.Seal(),
-		Free: map[Class]uint64{
-			ClassInode:  w.free[ClassInode].Load(),
-			ClassExtent: w.free[ClassExtent].Load(),
-		},
+		Blocks:   w.set.Seal(),
+		Free:     byClass(&w.free),
+		Skipped:  byClass(&w.skipped),
 		Findings: w.findings.sorted(),
 		Found:    w.findings.total,
 	}, nil
@@ -93,4 +104,15 @@ func (w *walk) readInto(ctx context.Context, buf []byte, n int, blkno uint64) ([
 		}
 	}
 	return buf, err
+}
+
+// byClass returns the counts that are not 0.
+func byClass(counts *[numClasses]atomic.Uint64) map[Class]uint64 {
+	m := make(map[Class]uint64)
+	for c := range counts {
+		if n := counts[c].Load(); n > 0 {
+			m[Class(c)] = n
+		}
+	}
+	return m
 }

@@ -43,6 +43,9 @@ type walk struct {
 	symlinks    typed
 
 	free     [numClasses]atomic.Uint64
+	skip     Skip
+	skipped  [numClasses]atomic.Uint64
+	progress progress
 	findings findings
 
 	mu         sync.Mutex
@@ -193,6 +196,9 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	case ocfs2.UnionExtents:
 		if class, ok := contentsClass(d); ok {
 			o.class = class
+			if class == ClassJournal && w.skip.JournalClean && s == sound && w.skipJournal(ctx, d) {
+				break
+			}
 			check, blocks := w.contentsLeaf(d, ino, class)
 			t := w.v.dataTree(d, ino)
 			if t.last != 0 || t.list.Depth() > 0 {

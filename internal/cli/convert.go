@@ -14,7 +14,10 @@ import (
 )
 
 func (p *program) newConvertCommand() *cobra.Command {
-	var opts o2image.ConvertOptions
+	var (
+		opts     o2image.ConvertOptions
+		progress bool
+	)
 	cmd := &cobra.Command{
 		Use:   "convert [option...] source target",
 		Short: "make a raw image of a packed one, or the other way round",
@@ -30,24 +33,28 @@ written with -I. The source may be compressed, and the target is with --zstd.
 		DisableFlagsInUseLine: true,
 		Args:                  operands(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.convert(cmd.Context(), args[0], args[1], opts)
+			return p.convert(cmd.Context(), args[0], args[1], opts, progress)
 		},
 		ValidArgsFunction: completeFiles,
 	}
 	addZstd(cmd.Flags(), &opts.Zstd)
 	addLoad(cmd.Flags(), &opts.Load)
+	addProgress(cmd.Flags(), &progress)
 	addHelp(cmd)
 	return cmd
 }
 
 // convert writes the image source to target in the other format.
-func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions) error {
+func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions, progress bool) error {
 	var err error
 	if opts.Time, err = imageTime(); err != nil {
 		return err
 	}
 	opts.Program = programVersion
+	m := p.watch(progress)
+	opts.Progress = m.update()
 	report, err := o2image.Convert(ctx, source, target, opts)
+	m.stop()
 	err = ofSource(err, source)
 	switch {
 	case errors.Is(err, o2image.ErrDevice):

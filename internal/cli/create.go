@@ -35,6 +35,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		Force:   o.force,
 		Zstd:    o.zstd,
 		Load:    o.load,
+		Skip:    o.skip,
 		Time:    at,
 		Program: programVersion,
 
@@ -53,7 +54,10 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		if err := p.checkStdout(); err != nil {
 			return err
 		}
+		m := p.watch(o.progress)
+		opts.Progress = m.update()
 		report, err := o2image.CreateTo(copying, device, p.stdout, opts)
+		m.stop()
 		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
 			op.Name = toStdout
 		}
@@ -63,15 +67,20 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", device))
 	}
 
+	m := p.watch(o.progress)
+	opts.Progress = m.update()
 	var asked error
 	if o.interactive {
 		opts.Confirm = func(size o2image.Estimate) bool {
+			m.pause()
+			defer m.resume()
 			var yes bool
 			yes, asked = p.askCreate(ctx, image, size)
 			return yes
 		}
 	}
 	report, err := o2image.Create(copying, device, image, opts)
+	m.stop()
 	if errors.Is(err, o2image.ErrRefused) {
 		if asked == nil {
 			_, asked = fmt.Fprintln(p.stdout, "Aborting image creation.")

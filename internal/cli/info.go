@@ -214,6 +214,9 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 	for _, c := range r.Classes {
 		row("class "+c.Class, "%d blocks, %s", c.Blocks, bytesText(c.Bytes))
 	}
+	for _, c := range r.Skipped {
+		row("skipped "+c.Class, "%d blocks, %s", c.Blocks, bytesText(c.Bytes))
+	}
 	row("zeroed", "%d inodes, %s", r.Redacted.Inodes, bytesText(r.Redacted.Bytes))
 	for _, run := range r.NotRead {
 		row("not read", "%d blocks from block %d on", run.Len, run.Start)

@@ -17,6 +17,9 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 		p.say("Operation not permitted cannot install to/from file - ") // the blank at the end is that of 1.8.7
 		return errFailed
 	}
+	if o.skip != (o2image.Skip{}) {
+		return errors.New("--skip is for making an image: with -I all that is in the image is written")
+	}
 	if err := checkReportFile(o.report, device, image); err != nil {
 		return err
 	}
@@ -28,7 +31,11 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 		fmt.Fprintln(p.stderr, "Aborting operation.")
 		return errFailed
 	}
-	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{Raw: o.raw, Force: o.force, Load: o.load, Program: programVersion})
+	m := p.watch(o.progress)
+	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{
+		Raw: o.raw, Force: o.force, Load: o.load, Progress: m.update(), Program: programVersion,
+	})
+	m.stop()
 	err = ofSource(err, image)
 	switch {
 	case errors.Is(err, o2image.ErrSwapped):

@@ -90,3 +90,31 @@ or T for units of 1024.`)
 else uses the device. It works where the I/O scheduler of the device knows
 priorities.`)
 }
+
+// skip is the value of --skip.
+type skip o2image.Skip
+
+func (s *skip) Set(text string) error {
+	for name := range strings.SplitSeq(text, ",") {
+		switch name {
+		case "free":
+			s.Free = true
+		case "journal-clean":
+			s.JournalClean = true
+		default:
+			return errors.New("it must be free, journal-clean or both with a comma between")
+		}
+	}
+	return nil
+}
+
+func (s *skip) String() string { return "" }
+
+func (s *skip) Type() string { return "what" }
+
+// addProgress adds the option that has progress shown everywhere.
+func addProgress(flags *pflag.FlagSet, target *bool) {
+	addSwitch(flags, target, "progress", "", `say every ten seconds on standard error how far the run is. On a terminal it
+is shown without this option, in one line, once a run takes longer than a
+second.`)
+}

@@ -26,6 +26,8 @@ type rootOptions struct {
 	report      string
 	zstd        int
 	load        o2image.Load
+	skip        o2image.Skip
+	progress    bool
 	version     bool
 	reading     readOptions
 }
@@ -143,6 +145,11 @@ that is mounted or has a journal to replay.`)
 	addZstd(flags, &o.zstd)
 	addLoad(flags, &o.load)
 	o.reading.addTo(flags)
+	flags.Var((*skip)(&o.skip), "skip", `leave out what a sound volume has no use for: free for blocks of allocators
+that are not allocated, where deleted files can still be seen, and
+journal-clean for the contents of journals that need no replay. Of a new
+volume these are nearly all of the image. Several are separated by commas.`)
+	addProgress(flags, &o.progress)
 
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
