@@ -30,6 +30,7 @@ type File struct {
 	temp  string // "" in place
 	id    FileID
 	begin func() error // before the first change
+	fresh bool         // nothing must have the name
 	done  bool
 }
 
@@ -84,6 +85,25 @@ func createTemp(final string) (*os.File, error) {
 		base = ""
 	}
 	return os.CreateTemp(dir, "."+base+".o2image-unfinished-*")
+}
+
+// CreateNew creates a regular file, as [CreateFile] does, of which the name must
+// not exist, now nor when it gets its name: the error is [fs.ErrExist] then.
+// Under /dev, where it would be gone with the next start, it is not created.
+func CreateNew(path string) (*File, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, &fs.PathError{Op: "create", Path: path, Err: unix.EEXIST}
+	}
+	f, err := createNew(path)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(f.final, "/dev/") {
+		f.Abort()
+		return nil, &fs.PathError{Op: "create", Path: path, Err: unix.EPERM}
+	}
+	f.fresh = true
+	return f, nil
 }
 
 func createNew(path string) (*File, error) {
@@ -287,11 +307,25 @@ func (f *File) Commit() error {
 		f.done = true
 		return nil
 	}
-	if err := os.Rename(f.temp, f.final); err != nil {
+	if err := f.giveName(); err != nil {
 		return f.renamed(err)
 	}
 	f.done = true
 	return f.renamed(syncDir(filepath.Dir(f.final)))
+}
+
+// giveName renames the temporary file.
+func (f *File) giveName() error {
+	if !f.fresh {
+		return os.Rename(f.temp, f.final)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, f.temp, unix.AT_FDCWD, f.final, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // the file system has no such thing
+		if err = os.Link(f.temp, f.final); err == nil {
+			err = os.Remove(f.temp)
+		}
+	}
+	return err
 }
 
 // Abort gives up, and removes what was written unless it was written in place.

@@ -519,3 +519,54 @@ func TestCreateFileWithoutRoom(t *testing.T) {
 		f.Abort()
 	}
 }
+
+// TestCreateNew wants a new file to take the place of nothing.
+func TestCreateNew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := write(t, filepath.Join(dir, "old"), []byte("old"))
+	dangling := filepath.Join(dir, "dangling")
+	if err := os.Symlink(filepath.Join(dir, "nothing"), dangling); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{old, dangling, dir} {
+		if _, err := blockio.CreateNew(name); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s exists: %v", name, err)
+		}
+	}
+	if _, err := blockio.CreateNew("/dev/o2image-test-missing"); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("under /dev: %v", err)
+	}
+
+	name := filepath.Join(dir, "new")
+	f, err := blockio.CreateNew(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, name); string(got) != "new" {
+		t.Errorf("the file has %q", got)
+	}
+
+	// Somebody else makes it meanwhile.
+	name = filepath.Join(dir, "late")
+	if f, err = blockio.CreateNew(name); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, []byte("theirs"))
+	if err := f.Commit(); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("made meanwhile: %v", err)
+	}
+	if got := read(t, name); string(got) != "theirs" {
+		t.Errorf("the file of somebody else has %q", got)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 4 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

@@ -25,6 +25,16 @@ type FileID struct {
 // they show. Partitions differ from the disk that they are on.
 func SameFile(a, b FileID) bool { return a == b && a != FileID{} }
 
+// String returns a text that is the same for the same storage, as long as the
+// machine gives its devices the same numbers.
+func (id FileID) String() string {
+	major, minor := unix.Major(id.dev), unix.Minor(id.dev)
+	if id.block {
+		return fmt.Sprintf("block device %d:%d", major, minor)
+	}
+	return fmt.Sprintf("inode %d of device %d:%d", id.ino, major, minor)
+}
+
 // Identify returns the identity of the file that a path leads to. Block devices
 // are opened for that.
 func Identify(path string) (FileID, error) {

@@ -159,3 +159,42 @@ func TestMountPointPartition(t *testing.T) {
 		t.Errorf("two partitions are said to be the same")
 	}
 }
+
+// TestStores asks of folders whether they lie on a device.
+func TestStores(t *testing.T) {
+	t.Parallel()
+	file := ext4(t)
+	dev := loop(t, file)
+	dir := mount(t, dev)
+	below := filepath.Join(dir, "below")
+	if err := os.Mkdir(below, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for folder, want := range map[string]bool{dir: true, below: true, filepath.Dir(file): false, "/": false} {
+		for _, name := range []string{dev, file} {
+			if got, err := blockio.Stores(name, folder); got != want || err != nil {
+				t.Errorf("%s on %s: %v, %v, want %v", folder, name, got, err, want)
+			}
+		}
+	}
+	if _, err := blockio.Stores(dev, filepath.Join(dir, "missing")); err == nil {
+		t.Error("no error for a missing folder")
+	}
+}
+
+// TestFileIDString wants the same text for the same storage only.
+func TestFileIDString(t *testing.T) {
+	t.Parallel()
+	file, other := write(t, filepath.Join(t.TempDir(), "f"), nil), write(t, filepath.Join(t.TempDir(), "f"), nil)
+	id := func(name string) string {
+		t.Helper()
+		id, err := blockio.Identify(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.String()
+	}
+	if id(file) != id(link(t, os.Symlink, file)) || id(file) == id(other) || !strings.Contains(id(file), "inode") {
+		t.Errorf("%s, %s", id(file), id(other))
+	}
+}

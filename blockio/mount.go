@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -18,28 +19,50 @@ import (
 // or RAID device on it; of a loop device of it or, if it is one itself, of the
 // same file. Swap is no mount.
 func MountPoint(path string) (string, bool, error) {
+	mounts, err := mountsOf(path)
+	if err != nil || len(mounts) == 0 {
+		return "", false, err
+	}
+	return mounts[0].Mountpoint, true, nil
+}
+
+// Stores reports whether the file system of a directory lies on the storage of a
+// file or device, in the sense of [MountPoint].
+func Stores(path, dir string) (bool, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false, err
+	}
+	mounts, err := mountsOf(path)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range mounts {
+		top, err := os.Stat(m.Mountpoint)
+		if err == nil && top.Sys().(*syscall.Stat_t).Dev == info.Sys().(*syscall.Stat_t).Dev {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// mountsOf returns where the storage of a file is mounted.
+func mountsOf(path string) ([]*mountinfo.Info, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", false, err
+		return nil, err
 	}
 	id, err := Identify(path)
 	if err != nil {
-		return "", false, err
+		return nil, err
 	}
 	above := above{loops: loops(), found: make(map[FileID]bool)}
 	above.add(idOf(info))
 	above.add(id)
-	mounts, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return "", false, err
-	}
-	for _, m := range mounts {
+	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		dev := unix.Mkdev(uint32(m.Major), uint32(m.Minor))
-		if above.found[blockID(dev)] || above.names(m.Source) {
-			return m.Mountpoint, true, nil
-		}
-	}
-	return "", false, nil
+		return !above.found[blockID(dev)] && !above.names(m.Source), false
+	})
 }
 
 // above gathers the block devices that show bytes of a file or device.

@@ -224,6 +224,27 @@ func (t *Target) Extend(size int64) error {
 	return nil
 }
 
+// Truncate makes a file size bytes long if it is longer. A block device keeps its
+// length.
+func (t *Target) Truncate(size int64) error {
+	if t.block || size >= t.size {
+		return nil
+	}
+	if err := t.f.Truncate(size); err != nil {
+		return err
+	}
+	t.size = size
+	return nil
+}
+
+// Discard closes the target, and removes it if OpenTarget has created it.
+func (t *Target) Discard() error {
+	if !t.fresh {
+		return t.Close()
+	}
+	return errors.Join(os.Remove(t.f.Name()), t.Close())
+}
+
 // Sync returns when all that was written is on stable storage.
 func (t *Target) Sync() error { return t.f.Sync() }
 
@@ -238,3 +259,16 @@ func (t *Target) Name() string { return t.f.Name() }
 
 // ID returns what [SameFile] compares.
 func (t *Target) ID() (FileID, error) { return identify(t.f) }
+
+// Held reports whether something holds a block device for itself, as a mount or
+// a volume manager does, so that [OpenTarget] would not open it.
+func Held(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, f.Close()
+}

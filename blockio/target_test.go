@@ -205,3 +205,62 @@ func TestTargetCreatedZeros(t *testing.T) {
 		t.Errorf("%d bytes, %d blocks in use", info.Size(), used)
 	}
 }
+
+// TestTargetTruncate makes a file shorter, and no block device.
+func TestTargetTruncate(t *testing.T) {
+	t.Parallel()
+	file := sparse(t, filepath.Join(t.TempDir(), "f"), 1<<20)
+	target := openTarget(t, file, blockio.TargetOptions{})
+	for _, size := range []int64{2 << 20, 5000} {
+		if err := target.Truncate(size); err != nil || target.Size() != min(size, 1<<20) {
+			t.Errorf("to %d: %d bytes, %v", size, target.Size(), err)
+		}
+	}
+	if got := read(t, file); len(got) != 5000 {
+		t.Errorf("%d bytes", len(got))
+	}
+	dev := openTarget(t, loop(t, sparse(t, filepath.Join(t.TempDir(), "f"), 1<<20)), blockio.TargetOptions{})
+	if err := dev.Truncate(5000); err != nil || dev.Size() != 1<<20 {
+		t.Errorf("device: %d bytes, %v", dev.Size(), err)
+	}
+}
+
+// TestTargetDiscard removes a file only if it was not there before.
+func TestTargetDiscard(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, keep := range map[string]bool{"new": false, "old": true} {
+		path := filepath.Join(dir, name)
+		if keep {
+			write(t, path, []byte("old"))
+		}
+		target, err := blockio.OpenTarget(path, blockio.TargetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := target.Discard(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); (err == nil) != keep {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestHeld sees what a mount holds.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	dev := loop(t, ext4(t))
+	check := func(want bool) {
+		t.Helper()
+		if held, err := blockio.Held(dev); held != want || err != nil {
+			t.Errorf("%v, %v, want %v", held, err, want)
+		}
+	}
+	check(false)
+	t.Run("mounted", func(t *testing.T) {
+		mount(t, dev)
+		check(true)
+	})
+	check(false)
+}
