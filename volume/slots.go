@@ -4,44 +4,58 @@
 package volume
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"o2image/ocfs2"
 )
 
 // SlotState tells whether a node uses a slot, and in what state its journal is.
 type SlotState struct {
-	Slot  int    `json:"slot"`
-	InUse bool   `json:"in_use"`         // the slot map gives it to a node
-	Node  uint32 `json:"node,omitempty"` // that node's number
-	Dirty bool   `json:"dirty"`          // the journal needs a replay
+	Slot    int    `json:"slot"`
+	InUse   bool   `json:"in_use"`            // the slot map gives it to a node
+	Node    uint32 `json:"node,omitempty"`    // that node's number
+	Dirty   bool   `json:"dirty"`             // the journal needs a replay
+	Unknown string `json:"unknown,omitempty"` // why it is not known whether the journal does
 }
 
 // Slots returns the state of every slot, as the slot map and the journals'
-// inodes have it.
+// inodes have it. An error does not take away what is known all the same: only
+// InUse is not if the slot map could not be read, and Unknown tells of which
+// journal the inode could not.
 func (v *Volume) Slots(ctx context.Context) ([]SlotState, error) {
-	used, err := v.slotMap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	files, err := v.systemFiles(ctx)
-	if err != nil {
-		return nil, err
-	}
+	used, mapErr := v.slotMap(ctx)
+	files, dirErr := v.systemFiles(ctx)
 	states := make([]SlotState, v.sb.MaxSlots)
+	var journals error
 	for i := range states {
-		states[i].Slot = i
+		state := &states[i]
+		state.Slot = i
 		if i < len(used) {
-			states[i].InUse, states[i].Node = used[i].Used, used[i].Node
+			state.InUse, state.Node = used[i].Used, used[i].Node
 		}
-		journal, err := v.Inode(ctx, files[SlotFile("journal", i)])
+		journal, err := v.journal(ctx, files, i)
 		if err != nil {
-			return nil, fmt.Errorf("journal of slot %d: %w", i, err)
+			state.Unknown = err.Error()
+			journals = cmp.Or(journals, fmt.Errorf("journal of slot %d: %w", i, err))
+			continue
 		}
-		states[i].Dirty = journal.JournalDirty()
+		state.Dirty = journal.JournalDirty()
 	}
-	return states, nil
+	return states, errors.Join(mapErr, dirErr, journals)
+}
+
+// journal returns the inode of the journal of a slot.
+func (v *Volume) journal(ctx context.Context, files map[string]uint64, slot int) (ocfs2.Dinode, error) {
+	name := SlotFile("journal", slot)
+	ino, ok := files[name]
+	if !ok {
+		return ocfs2.Dinode{}, fmt.Errorf("find %s: %w", name, fs.ErrNotExist)
+	}
+	return v.Inode(ctx, ino)
 }
 
 func (v *Volume) slotMap(ctx context.Context) ([]ocfs2.SlotMapEntry, error) {
