@@ -41,8 +41,8 @@ type File struct {
 //
 // An existing file is written in place if it has more than one link, if it is
 // mounted or named by a descriptor (/dev/fd/N), if its directory or the rights of
-// the user do not allow another file to take its place, or if there is no room
-// for another one with size bytes of data. Then its contents are gone with the
+// the user do not allow another file to take its place, or if size bytes of data
+// have room in its stead and not beside it. Then its contents are gone with the
 // first WriteAt or Truncate. The error is [ErrFileType] for any other type of
 // file.
 func CreateFile(path string, size uint64) (*File, error) {
@@ -124,7 +124,10 @@ func replace(path string, old *os.File, info os.FileInfo, size uint64) *File {
 	if err != nil || !replaceable(final, info) {
 		return nil
 	}
-	if free, err := FreeSpace(filepath.Dir(final)); err == nil && free < size {
+	// Where there is no room for two there may be for one. If there is not, the
+	// old one should not be lost for nothing.
+	own := uint64(info.Sys().(*syscall.Stat_t).Blocks) * 512
+	if free, err := FreeSpace(filepath.Dir(final)); err == nil && free < size && size-free <= own {
 		return nil
 	}
 	// In a directory such as /tmp nobody replaces a file of another owner; but
