@@ -124,6 +124,16 @@ func (p *program) explain(err error, device string) error {
 	if errors.Is(err, o2image.ErrPackedSource) {
 		return hintError{err, fmt.Sprintf("it is a packed image; to restore it: %s -I DEVICE %s", p.name, device)}
 	}
+	op, ok := errors.AsType[*o2image.OpError](err)
+	if !ok || op.Op != "write" {
+		return err
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return hintError{err, fmt.Sprintf("less room is needed with --zstd, and none here through a pipe: %s --zstd %s - | ssh HOST 'cat > FILE'", p.name, device)}
+	case errors.Is(err, syscall.EFBIG):
+		return hintError{err, "the limit is that of the file system, or of ulimit -f; with --zstd the image is smaller"}
+	}
 	return err
 }
 
