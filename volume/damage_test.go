@@ -5,6 +5,7 @@ package volume_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -25,6 +26,9 @@ var damaged = []string{
 	"min-b512-c4k", "metaecc", "max-features", "deep-b512", "reflink-b1k", "xattr-b512", "xattr-b1k", "dx-tree-b1k", "nometaecc", "dx-inline", "slowlinks",
 	"orphans", "crash", "discontig", "old-b1k", "quota", "backup-1g", "o2cb-3slots", "plain-c64k", "inline-b512", "min-b2k-c64k",
 }
+
+// onlyDamage selects cases: go test ./volume -run 'TestDamage$' -v -damage 'metaecc: super: '
+var onlyDamage = flag.String("damage", "", "only cases with this text in \"VOLUME: CASE\", and list the findings")
 
 // leastCases is how many cases there are to be at least.
 const leastCases = 3000
@@ -107,14 +111,23 @@ func TestDamage(t *testing.T) {
 		}
 		s := readSound(t, name)
 		for _, c := range s.m.Cases(covered, 1) {
-			jobs <- func() { res.add(s, c, s.check(t.Context(), c)) }
+			if !strings.Contains(s.name+": "+c.Name, *onlyDamage) {
+				continue
+			}
+			jobs <- func() {
+				o := s.check(t.Context(), c)
+				res.add(s, c, o)
+				if *onlyDamage != "" {
+					t.Logf("%s: %s: %v %v", s.name, c.Name, o.wrong, o.findings)
+				}
+			}
 		}
 	}
 	close(jobs)
 	workers.Wait()
 	t.Logf("%d cases, %d that something contradicts, %d without a usable superblock, %d with blocks missing, %d with file data in the set; %d known gaps",
 		res.cases, res.witnessed, res.unusable, res.lost, res.leaked, res.gaps)
-	if !testing.Short() && res.cases < leastCases {
+	if !testing.Short() && *onlyDamage == "" && res.cases < leastCases {
 		t.Errorf("only %d cases", res.cases)
 	}
 	slices.Sort(res.failures)
@@ -160,6 +173,7 @@ type outcome struct {
 	unusable bool
 	lost     int // blocks missing
 	leaked   int // blocks of data in the set
+	findings []volume.Finding
 	wrong    []string
 }
 
@@ -181,6 +195,7 @@ func (s *soundVolume) check(ctx context.Context, c *damage.Case) (o outcome) {
 		bad("the walk ends with %v", err)
 		return o
 	}
+	o.findings = meta.Findings
 	for _, b := range c.Blocks {
 		if s.set.Blocks.Has(b) && !meta.Blocks.Has(b) {
 			bad("the broken block %d is missing", b)

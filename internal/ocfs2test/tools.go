@@ -6,6 +6,7 @@ package ocfs2test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"o2image/internal/ocfs2test/truth"
 )
@@ -37,7 +39,12 @@ func (r Result) String() string {
 // language or time zone.
 func run(t testing.TB, stdin string, name string, args ...string) Result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
+	return runContext(t.Context(), t, stdin, name, args...)
+}
+
+func runContext(ctx context.Context, t testing.TB, stdin string, name string, args ...string) Result {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, tool(t, name), args...)
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "PAGER=cat", "MALLOC_PERTURB_=255")
@@ -83,6 +90,20 @@ func Fsck(t testing.TB, file string) string {
 	r := run(t, "", "bash", "-c", `ulimit -v 60000 && exec "$0" -fn "$1"`, tool(t, "fsck.ocfs2"), file)
 	text := fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
 	return strings.ReplaceAll(text, file, "VOLUME")
+}
+
+// Limited runs one of the C tools on a damaged volume, where it may crash, run for
+// ever or eat all memory: it gets two seconds of the processor and 60 MB. It returns what the tool
+// prints, with its exit status in a last line, and whether it ended by itself.
+// The name of file, which is the last argument, is masked.
+func Limited(t testing.TB, name string, args ...string) (text string, ended bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args = append([]string{"-c", `ulimit -v 60000 && ulimit -t 2 && exec "$0" "$@"`, tool(t, name)}, args...)
+	r := runContext(ctx, t, "", "bash", args...)
+	text = fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
+	return strings.ReplaceAll(text, args[len(args)-1], "VOLUME"), r.Signal == 0
 }
 
 // Debugfs runs commands of debugfs.ocfs2 on the volume at file, or with image on

@@ -91,10 +91,11 @@ func (f *field) limit() uint64 { return ^uint64(0) >> (64 - 8*f.len) }
 func (f *field) String() string { return fmt.Sprintf("%s of block %d", f.kind(), f.block) }
 
 // The tables are those of the description of the format. Names of more than
-// eight bytes that are pure text appear as their first eight.
+// eight bytes that are pure text appear as their first eight; signatures without
+// the terminator, which readers do not look at.
 var (
 	dinodeRows = []row{
-		{"i_signature", 0x00, 8, signature},
+		{"i_signature", 0x00, 7, signature},
 		{"i_generation", 0x08, 4, plain},
 		{"i_suballoc_slot", 0x0C, 2, suballoc},
 		{"i_suballoc_bit", 0x0E, 2, suballoc},
@@ -171,7 +172,7 @@ var (
 	chainRecRows  = []row{{"c_free", 0, 4, sum}, {"c_total", 4, 4, sum}, {"c_blkno", 8, 8, pointer}}
 
 	groupRows = []row{
-		{"bg_signature", 0x00, 8, signature},
+		{"bg_signature", 0x00, 7, signature},
 		{"bg_size", 0x08, 2, length},
 		{"bg_bits", 0x0A, 2, length},
 		{"bg_free_bits_count", 0x0C, 2, sum},
@@ -191,7 +192,7 @@ var (
 	inlineDataRows  = []row{{"id_count", 0, 2, capacity}}
 
 	extentBlockRows = []row{
-		{"h_signature", 0x00, 8, signature},
+		{"h_signature", 0x00, 7, signature},
 		{"h_check.bc_crc32e", 0x08, 4, checkCRC},
 		{"h_check.bc_ecc", 0x0C, 2, checkECC},
 		{"h_suballoc_slot", 0x10, 2, suballoc},
@@ -214,7 +215,7 @@ var (
 		{"db_compat_rec_len", 0x08, 2, length},
 		{"db_compat_name_len", 0x0A, 1, plain},
 		{"db_free_rec_len", 0x0E, 2, plain},
-		{"db_signature", 0x10, 8, signature},
+		{"db_signature", 0x10, 7, signature},
 		{"db_free_next", 0x20, 8, plain},
 		{"db_blkno", 0x28, 8, ownNumber},
 		{"db_parent_dinode", 0x30, 8, parent},
@@ -223,7 +224,7 @@ var (
 	}
 
 	dxRootRows = []row{
-		{"dr_signature", 0x00, 8, signature},
+		{"dr_signature", 0x00, 7, signature},
 		{"dr_check.bc_crc32e", 0x08, 4, checkCRC},
 		{"dr_check.bc_ecc", 0x0C, 2, checkECC},
 		{"dr_suballoc_slot", 0x10, 2, suballoc},
@@ -241,7 +242,7 @@ var (
 	dxListRows  = []row{{"de_count", 4, 2, capacity}, {"de_num_used", 6, 2, count}}
 	dxEntryRows = []row{{"dx_major_hash", 0, 4, plain}, {"dx_minor_hash", 4, 4, plain}, {"dx_dirent_blk", 8, 8, plain}}
 	dxLeafRows  = []row{
-		{"dl_signature", 0x00, 8, signature},
+		{"dl_signature", 0x00, 7, signature},
 		{"dl_check.bc_crc32e", 0x08, 4, checkCRC},
 		{"dl_check.bc_ecc", 0x0C, 2, checkECC},
 		{"dl_blkno", 0x10, 8, ownNumber},
@@ -249,7 +250,7 @@ var (
 	}
 
 	xattrBlockRows = []row{
-		{"xb_signature", 0x00, 8, signature},
+		{"xb_signature", 0x00, 7, signature},
 		{"xb_suballoc_slot", 0x08, 2, suballoc},
 		{"xb_suballoc_bit", 0x0A, 2, suballoc},
 		{"xb_fs_generation", 0x0C, 4, generation},
@@ -265,7 +266,7 @@ var (
 	xattrEntryRows  = []row{{"xe_name_hash", 0, 4, plain}, {"xe_name_offset", 4, 2, length}, {"xe_name_len", 6, 1, length}, {"xe_type", 7, 1, flags}, {"xe_value_size", 8, 8, length}}
 
 	refcountRows = []row{
-		{"rf_signature", 0x00, 8, signature},
+		{"rf_signature", 0x00, 7, signature},
 		{"rf_suballoc_slot", 0x08, 2, suballoc},
 		{"rf_suballoc_bit", 0x0A, 2, suballoc},
 		{"rf_fs_generation", 0x0C, 4, generation},

@@ -203,6 +203,7 @@ func (m *Map) super() {
 		for _, name := range []string{"i_generation", "i_clusters", "s_system_dir_blkno", "s_blocksize_bits", "s_clustersize_bits", "s_max_slots", "s_first_cluster_group"} {
 			owed(fs, name, always)
 		}
+		owed(fs, "i_signature", func(v uint64) bool { return v<<16 != le.Uint64(b)<<16 }) // six letters
 		owed(fs, "i_flags", func(v uint64) bool { return v&^flagsKnown != 0 || v&0x31 != 0x31 })
 		owed(fs, "s_feature_incompat", func(v uint64) bool { return v&^incompatKnown != 0 })
 		owed(fs, "s_root_blkno", func(v uint64) bool { return m.byBlock[v] == nil || !strings.HasPrefix(m.byBlock[v].kind, "inode") })
