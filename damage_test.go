@@ -5,6 +5,7 @@ package o2image_test
 
 import (
 	"cmp"
+	"errors"
 	"hash/fnv"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ import (
 // packed one. No contents of files may get into an image by damage.
 func TestDamageTools(t *testing.T) {
 	names := []string{"min-b512-c4k", "nometaecc", "metaecc", "discontig", "old-b1k", "reflink-b1k", "xattr-b512", "quota"}
-	perVolume := 42
+	perVolume := 40
 	if testing.Short() {
 		names, perVolume = names[:1], 5
 	}
@@ -33,33 +34,33 @@ func TestDamageTools(t *testing.T) {
 		covered = damage.Coverage{}
 		tally   = toolTally{kinds: map[string]bool{}}
 	)
-	t.Run("volumes", func(t *testing.T) {
-		for _, name := range names {
-			vol := ocfs2test.Unpack(t, name)
-			f, err := os.Open(vol.Path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { f.Close() })
-			m, err := damage.Read(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cases := sampleCases(m.Cases(covered, 1), perVolume)
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				d := damagedVolume{vol: vol, sound: f, copy: vol.Copy(t), dir: t.TempDir(), tally: &tally}
-				d.commands = filepath.Join(d.dir, "commands")
-				if err := os.WriteFile(d.commands, []byte("stats\nls -l /\nls -l //\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				d.text, _ = ocfs2test.Limited(t, "fsck.ocfs2", "-fn", d.copy)
-				for _, c := range cases {
-					d.check(t, c)
-				}
-			})
+	// The tools wait more than they compute: all volumes at once.
+	var volumes sync.WaitGroup
+	for _, name := range names {
+		vol := ocfs2test.Unpack(t, name)
+		f, err := os.Open(vol.Path)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		defer f.Close()
+		m, err := damage.Read(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := damagedVolume{vol: vol, sound: f, copy: vol.Copy(t), dir: t.TempDir(), tally: &tally}
+		d.commands = filepath.Join(d.dir, "commands")
+		if err := os.WriteFile(d.commands, []byte("stats\nls -l /\nls -l //\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cases := sampleCases(m.Cases(covered, 1), perVolume)
+		volumes.Go(func() {
+			d.text, _ = ocfs2test.Limited(t, "fsck.ocfs2", "-fn", d.copy)
+			for _, c := range cases {
+				d.check(t, c)
+			}
+		})
+	}
+	volumes.Wait()
 	t.Logf("%d cases; fsck.ocfs2 finds faults in %d kinds; it or debugfs.ocfs2 is no judge in %d; %d images incomplete, %d volumes unusable",
 		tally.cases, len(tally.kinds), tally.noOracle, tally.incomplete, tally.unusable)
 	if !testing.Short() && (tally.cases < 300 || len(tally.kinds) < 100) {
@@ -130,23 +131,13 @@ type damagedVolume struct {
 
 // check damages the volume, makes images of it and shows them to the C tools.
 func (d *damagedVolume) check(t *testing.T, c *damage.Case) {
-	f, err := os.OpenFile(d.copy, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := c.Apply(f); err != nil {
-		t.Fatal(err)
+	if err := d.damage(c); err != nil {
+		t.Errorf("%s: %v", c.Name, err)
+		return
 	}
 	defer func() {
-		for _, p := range c.Patches {
-			old := make([]byte, len(p.Data))
-			if _, err := d.sound.ReadAt(old, p.Off); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.WriteAt(old, p.Off); err != nil {
-				t.Fatal(err)
-			}
+		if err := d.mend(c); err != nil {
+			t.Errorf("%s: %v", c.Name, err)
 		}
 	}()
 	d.tally.count(&d.tally.cases)
@@ -191,6 +182,28 @@ func (d *damagedVolume) check(t *testing.T, c *damage.Case) {
 			break
 		}
 	}
+}
+
+func (d *damagedVolume) damage(c *damage.Case) (err error) {
+	f, err := os.OpenFile(d.copy, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return c.Apply(f)
+}
+
+// mend writes back what stood on the sound volume.
+func (d *damagedVolume) mend(c *damage.Case) (err error) {
+	old := damage.Case{Name: c.Name}
+	for _, p := range c.Patches {
+		b := make([]byte, len(p.Data))
+		if _, err := d.sound.ReadAt(b, p.Off); err != nil {
+			return err
+		}
+		old.Patches = append(old.Patches, damage.Patch{Off: p.Off, Data: b})
+	}
+	return d.damage(&old)
 }
 
 // compare compares what a tool says of the damaged volume with what it says of

@@ -100,7 +100,9 @@ func Limited(t testing.TB, name string, args ...string) (text string, ended bool
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args = append([]string{"-c", `ulimit -v 60000 && ulimit -t 2 && exec "$0" "$@"`, tool(t, name)}, args...)
+	// Without the right to lock its memory fsck.ocfs2 does not wait for that.
+	const limits = `ulimit -v 60000 && ulimit -t 2 && ulimit -l 0 && exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" "$@"`
+	args = append([]string{"-c", limits, tool(t, name)}, args...)
 	r := runContext(ctx, t, "", "bash", args...)
 	text = fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
 	return strings.ReplaceAll(text, args[len(args)-1], "VOLUME"), r.Signal == 0
