@@ -54,14 +54,19 @@ func refusesDirect(err error) bool {
 }
 
 func open(path string, direct bool) (*Device, error) {
-	flags := os.O_RDONLY
+	flags := unix.O_RDONLY | unix.O_CLOEXEC | unix.O_LARGEFILE
 	if direct {
 		flags |= unix.O_DIRECT
 	}
-	f, err := os.OpenFile(path, flags, 0)
-	if err != nil {
-		return nil, err
+	fd, err := unix.Open(path, flags, 0)
+	for errors.Is(err, unix.EINTR) {
+		fd, err = unix.Open(path, flags, 0)
 	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	// To close a file of os.OpenFile can mean to wait for the reads under way.
+	f := os.NewFile(uintptr(fd), path)
 	d := &Device{f: f, align: defaultAlign, direct: direct}
 	if err := d.measure(); err != nil {
 		f.Close()

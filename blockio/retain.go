@@ -5,6 +5,7 @@ package blockio
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -121,12 +122,7 @@ func (t *Retainer) Seal() {
 // between in one request.
 func (t *Retainer) readKept(p []byte, off int64) (int, error) {
 	end := off + int64(len(p))
-	at, _ := slices.BinarySearchFunc(t.kept, off, func(k keptRange, off int64) int {
-		if k.end() <= off {
-			return -1
-		}
-		return 1
-	})
+	at := t.find(off)
 	first := 0
 	for i := at; i < len(t.kept) && first < len(p) && t.kept[i].off <= off+int64(first); i++ {
 		n, err := t.kept[i].copy(p[first:], off+int64(first))
@@ -148,10 +144,56 @@ func (t *Retainer) readKept(p []byte, off int64) (int, error) {
 		last = from
 	}
 	n, err := t.r.ReadAt(p[first:last], off+int64(first))
-	if n < last-first {
-		return first + n, err
+	switch bad, ok := errors.AsType[*BadError](err); {
+	case n == last-first:
+		return len(p), nil
+	case ok:
+		return t.fill(p, off, bad.Ranges)
+	case errors.Is(err, ErrStopped):
+		return t.fill(p, off, []BadRange{{Off: off + int64(first), Len: int64(last - first), Err: err}})
 	}
-	return len(p), nil
+	return first + n, err
+}
+
+// fill gives what was kept of the ranges of p that could not be read, where that
+// lies between ranges that had to be read.
+func (t *Retainer) fill(p []byte, off int64, ranges []BadRange) (int, error) {
+	var missing []BadRange
+	for _, b := range ranges {
+		at, end := b.Off, b.end()
+		miss := func(to int64) {
+			if to > at {
+				b.Off, b.Len = at, to-at
+				missing = append(missing, b)
+			}
+		}
+		for i := t.find(at); i < len(t.kept) && t.kept[i].off < end; i++ {
+			k := t.kept[i]
+			from := max(at, k.off)
+			n, err := k.copy(p[from-off:end-off], from)
+			if err != nil {
+				continue
+			}
+			miss(from)
+			at = from + int64(n)
+		}
+		miss(end)
+	}
+	if missing == nil {
+		return len(p), nil
+	}
+	return int(missing[0].Off - off), &BadError{missing}
+}
+
+// find returns the first kept range that ends behind off.
+func (t *Retainer) find(off int64) int {
+	i, _ := slices.BinarySearchFunc(t.kept, off, func(k keptRange, off int64) int {
+		if k.end() <= off {
+			return -1
+		}
+		return 1
+	})
+	return i
 }
 
 // copy fills p, as far as k reaches, with the bytes from off on, which lies in

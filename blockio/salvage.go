@@ -398,9 +398,12 @@ func (r *salvage) skip(piece span, err error) {
 	r.bad = append(r.bad, BadRange{Off: piece.off, Len: piece.end - piece.off, Err: err})
 }
 
-// giveUp leaves out a piece for good.
+// giveUp leaves out a piece for good, and with it the blocks that it is part of.
 func (r *salvage) giveUp(piece span, b BadRange) {
 	b.Off, b.Len = piece.off, piece.end-piece.off
 	r.bad = append(r.bad, b)
+	unit := r.s.unit.Load()
+	b.Off = piece.off / unit * unit
+	b.Len = min((piece.end+unit-1)/unit*unit, r.s.size) - b.Off
 	r.s.remember(&r.s.bad, b)
 }

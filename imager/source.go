@@ -74,6 +74,7 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 	s.in = plain
 	if opts.salvage != nil {
 		s.salvager = blockio.NewSalvager(s.dev, s.dev.Size(), *opts.salvage)
+		s.salvager.SetBlockSize(s.dev.SectorSize())
 		s.in.through = pace(s.salvager)
 	}
 	if err := s.probeImage(plain); err != nil {
@@ -91,7 +92,7 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 			r = s.salvager
 		}
 		if opts.earlier != nil {
-			s.salvager.SetBlockSize(opts.earlier.src.super().BlockSize())
+			s.setBlockSize(opts.earlier.src.super())
 			var err error
 			if r, err = opts.earlier.over(r); err != nil {
 				return err
@@ -107,9 +108,15 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 		return err
 	}
 	if s.salvager != nil {
-		s.salvager.SetBlockSize(s.super().BlockSize())
+		s.setBlockSize(s.super())
 	}
 	return nil
+}
+
+// setBlockSize tells the salvager what is worth trying by itself: what is smaller
+// than the device reads is not.
+func (s *Source) setBlockSize(sb *ocfs2.SuperBlock) {
+	s.salvager.SetBlockSize(max(sb.BlockSize(), s.dev.SectorSize()))
 }
 
 // probeImage finds out whether the source is a compressed file and whether it is
