@@ -48,6 +48,7 @@ type (
 	Priority       = blockio.Priority
 	Skip           = volume.Skip
 	Progress       = imager.Progress
+	Forecast       = imager.Forecast
 	Estimate       = imager.Estimate
 	Report         = imager.Report
 	Run            = imager.Run
@@ -106,6 +107,12 @@ func Create(ctx context.Context, device, output string, opts CreateOptions) (*Re
 // is written in sequence from its present offset.
 func CreateTo(ctx context.Context, device string, output *os.File, opts CreateOptions) (*Report, error) {
 	return imager.CreateTo(ctx, device, output, opts)
+}
+
+// Foresee tells within seconds what [Create] with the same options would make of
+// the volume on device.
+func Foresee(ctx context.Context, device string, opts CreateOptions) (*Forecast, error) {
+	return imager.Foresee(ctx, device, opts)
 }
 
 // Restore writes the blocks of an image onto device at their own offsets, and

@@ -46,7 +46,7 @@ func (w *walk) addRun(a *allocator, gd ocfs2.GroupDesc, bit int, start uint64, n
 // skipJournal adds of the journal with the inode d only what makes it an empty one,
 // if it is empty. Otherwise it adds nothing, and reports false.
 func (w *walk) skipJournal(ctx context.Context, d ocfs2.Dinode) bool {
-	keep, ok := w.emptyJournal(ctx, d)
+	keep, ok := w.v.emptyJournal(ctx, d)
 	if !ok {
 		return false
 	}
@@ -62,11 +62,11 @@ func (w *walk) skipJournal(ctx context.Context, d ocfs2.Dinode) bool {
 // holds no transaction: its superblock, and the first block of its log if the
 // superblock sends a replay there, as in journals that were never used. ok is
 // false for all other journals.
-func (w *walk) emptyJournal(ctx context.Context, d ocfs2.Dinode) (keep []uint64, ok bool) {
+func (v *Volume) emptyJournal(ctx context.Context, d ocfs2.Dinode) (keep []uint64, ok bool) {
 	if d.JournalDirty() || d.Extents().Depth() > 0 {
 		return nil, false
 	}
-	b, blkno, ok := w.journalBlock(ctx, d, 0)
+	b, blkno, ok := v.journalBlock(ctx, d, 0)
 	if !ok {
 		return nil, false
 	}
@@ -77,7 +77,7 @@ func (w *walk) emptyJournal(ctx context.Context, d ocfs2.Dinode) (keep []uint64,
 	if js.Start == 0 {
 		return []uint64{blkno}, true
 	}
-	first, at, ok := w.journalBlock(ctx, d, uint64(js.Start))
+	first, at, ok := v.journalBlock(ctx, d, uint64(js.Start))
 	if !ok {
 		return nil, false
 	}
@@ -86,14 +86,14 @@ func (w *walk) emptyJournal(ctx context.Context, d ocfs2.Dinode) (keep []uint64,
 }
 
 // journalBlock reads block n of the journal with the inode d.
-func (w *walk) journalBlock(ctx context.Context, d ocfs2.Dinode, n uint64) (b []byte, blkno uint64, ok bool) {
-	for e, err := range w.v.Extents(ctx, d) {
+func (v *Volume) journalBlock(ctx context.Context, d ocfs2.Dinode, n uint64) (b []byte, blkno uint64, ok bool) {
+	for e, err := range v.Extents(ctx, d) {
 		if err != nil {
 			return nil, 0, false
 		}
 		if n-e.Logical < e.Blocks {
 			blkno = e.Blkno + n - e.Logical
-			b, err = w.v.ReadBlock(ctx, blkno)
+			b, err = v.ReadBlock(ctx, blkno)
 			return b, blkno, err == nil
 		}
 	}

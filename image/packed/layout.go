@@ -60,6 +60,13 @@ func NewLayout(set *blockset.Set, g ocfs2.Geometry, opts LayoutOptions) (*Layout
 	return l, nil
 }
 
+// Size returns the length in bytes of an image proper of a volume of geometry g
+// with so many blocks stored.
+func Size(g ocfs2.Geometry, stored uint64) int64 {
+	h := Header{Blocks: g.Blocks(), BlockSize: g.BlockSize(), Stored: stored}
+	return h.size()
+}
+
 // Size returns the length of the image proper in bytes. A trailer starts there.
 func (l *Layout) Size() int64 { return l.header.size() }
 

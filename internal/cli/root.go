@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -28,6 +29,8 @@ type rootOptions struct {
 	load        o2image.Load
 	skip        o2image.Skip
 	progress    bool
+	estimate    bool
+	json        bool
 	version     bool
 	reading     readOptions
 }
@@ -97,8 +100,11 @@ To look at a packed image and at a raw one:
 		DisableFlagsInUseLine: true,
 		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args: func(cmd *cobra.Command, args []string) error {
-			if o.version {
+			switch {
+			case o.version:
 				return nil
+			case o.estimate:
+				return operands(1, 2)(cmd, args)
 			}
 			return operands(2, 2)(cmd, args)
 		},
@@ -106,6 +112,12 @@ To look at a packed image and at a raw one:
 			switch {
 			case o.version:
 				return p.printVersion()
+			case o.json && !o.estimate:
+				return errors.New("--json is for --estimate; what a run did is written as JSON with --report FILE")
+			case o.estimate && o.install:
+				return errors.New("--estimate is for making an image, -I writes one back")
+			case o.estimate:
+				return p.estimate(cmd.Context(), args[0], o)
 			case o.install:
 				if err := o.reading.refuse(cmd.Flags()); err != nil {
 					return err
@@ -149,6 +161,10 @@ that is mounted or has a journal to replay.`)
 that are not allocated, where deleted files can still be seen, and
 journal-clean for the contents of journals that need no replay. Of a new
 volume these are nearly all of the image. Several are separated by commas.`)
+	addSwitch(flags, &o.estimate, "estimate", "", `write nothing, but tell within seconds how large the image would be, plain
+and compressed, and how long it takes to read it: from the totals of the
+allocators and a sample. image_file may be left out.`)
+	addSwitch(flags, &o.json, "json", "", `print what --estimate tells as an object in JSON.`)
 	addProgress(flags, &o.progress)
 
 	cmd.SetFlagErrorFunc(flagError)
