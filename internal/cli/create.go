@@ -61,9 +61,6 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
 			op.Name = toStdout
 		}
-		if errors.Is(err, syscall.EPIPE) {
-			err = closedError{err}
-		}
 		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", device))
 	}
 

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -25,11 +27,13 @@ var (
 	errIncomplete = errors.New("incomplete")
 )
 
-// closedError says that the reader of standard output went away. Where the
-// runtime of Go saw the write it has killed the program with SIGPIPE already.
-type closedError struct{ error }
-
-func (e closedError) Unwrap() error { return e.error }
+// closedStdout reports whether err says that the reader of standard output went
+// away. Where that signal is not ignored the runtime of Go has killed the program
+// at the write.
+func closedStdout(err error) bool {
+	path, ok := errors.AsType[*fs.PathError](err)
+	return ok && path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE)
+}
 
 // finish says what went wrong, if anything did, and returns the exit status.
 func (p *program) finish(ctx context.Context, err error) int {
@@ -43,13 +47,12 @@ func (p *program) finish(ctx context.Context, err error) int {
 // exitStatus is the one place where it is decided what the program ends with.
 func exitStatus(ctx context.Context, err error) int {
 	stopped, isStopped := errors.AsType[interrupt](context.Cause(ctx))
-	_, isClosed := errors.AsType[closedError](err)
 	switch {
 	case err == nil:
 		return exitDone
 	case isStopped && (errors.Is(err, context.Canceled) || errors.Is(err, stopped)):
 		return 128 + int(stopped.signal)
-	case isClosed:
+	case closedStdout(err):
 		return 128 + int(syscall.SIGPIPE)
 	case errors.Is(err, errIncomplete):
 		return exitIncomplete

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"testing"
@@ -20,6 +21,9 @@ func TestExitStatus(t *testing.T) {
 	cancel(interrupt{syscall.SIGINT})
 	terminated, cancel := context.WithCancelCause(t.Context())
 	cancel(interrupt{syscall.SIGTERM})
+	hungUp, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupt{syscall.SIGHUP})
+	pipe := func(name string) error { return &fs.PathError{Op: "write", Path: name, Err: syscall.EPIPE} }
 	cancelled := &o2image.OpError{Op: "scan", Name: "v", Err: context.Canceled}
 	for _, test := range []struct {
 		name string
@@ -36,8 +40,15 @@ func TestExitStatus(t *testing.T) {
 		{"interrupted", interrupted, cancelled, 130},
 		{"terminated", terminated, fmt.Errorf("wrapped: %w", cancelled), 143},
 		{"failed before the signal", interrupted, syscall.ENOSPC, 1},
-		{"broken pipe on standard output", t.Context(), closedError{syscall.EPIPE}, 141},
-		{"broken pipe elsewhere", t.Context(), syscall.EPIPE, 1},
+		{"incomplete before the signal", interrupted, errIncomplete, 3},
+		{"hung up", hungUp, fmt.Errorf("wrapped: %w", interrupt{syscall.SIGHUP}), 129},
+		{"cancelled without a signal", t.Context(), cancelled, 1},
+		{"refused", t.Context(), &o2image.OpError{Op: "open", Name: "v", Err: o2image.ErrDevice}, 1},
+		{"output not written", t.Context(), &o2image.OpError{Op: "write", Name: "o", Err: syscall.ENOSPC}, 1},
+		{"broken pipe on standard output", t.Context(), &o2image.OpError{Op: "write", Name: "-", Err: pipe("/dev/stdout")}, 141},
+		{"broken pipe under a text", t.Context(), fmt.Errorf("standard output: %w", pipe("/dev/stdout")), 141},
+		{"broken pipe elsewhere", t.Context(), &o2image.OpError{Op: "write", Name: "fifo", Err: pipe("fifo")}, 1},
+		{"standard output is full", t.Context(), &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
