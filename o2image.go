@@ -55,6 +55,7 @@ type (
 	VolumeInfo     = imager.VolumeInfo
 	OpError        = imager.OpError
 	Source         = imager.Source
+	UndoFile       = imager.UndoFile
 	Format         = image.Format
 )
 
@@ -86,6 +87,12 @@ var (
 	ErrSwapped      = imager.ErrSwapped
 	ErrMounted      = imager.ErrMounted
 	ErrTooSmall     = imager.ErrTooSmall
+	ErrHeld         = imager.ErrHeld
+	ErrInUse        = imager.ErrInUse
+	ErrNoSuper      = imager.ErrNoSuper
+	ErrUndoFile     = imager.ErrUndoFile
+	ErrUndoPlace    = imager.ErrUndoPlace
+	ErrOtherTarget  = imager.ErrOtherTarget
 	ErrOwnVolume    = imager.ErrOwnVolume
 	ErrMapExists    = imager.ErrMapExists
 	ErrNoMap        = imager.ErrNoMap
@@ -116,7 +123,8 @@ func Foresee(ctx context.Context, device string, opts CreateOptions) (*Forecast,
 }
 
 // Restore writes the blocks of an image onto device at their own offsets, and
-// leaves everything else there as it is.
+// leaves everything else there as it is. If image is an undo file, it brings back
+// what an earlier Restore has overwritten.
 func Restore(ctx context.Context, device, image string, opts RestoreOptions) (*Report, error) {
 	return imager.Restore(ctx, device, image, opts)
 }
@@ -134,3 +142,7 @@ func DescribeVolume(sb *ocfs2.SuperBlock) VolumeInfo { return imager.DescribeVol
 func Open(ctx context.Context, name string) (*Source, error) {
 	return imager.Open(ctx, name)
 }
+
+// OpenUndo opens an undo file, which [Restore] has made. The error is
+// [o2image/undo.ErrFormat] for other files.
+func OpenUndo(name string) (*UndoFile, error) { return imager.OpenUndo(name) }

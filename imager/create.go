@@ -123,6 +123,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	vol := src.vol
+	beats, beatErr := newWatch(ctx, src)
 	meta, err := vol.Metadata(reading, volume.Options{
 		Skip:     opts.Skip,
 		Progress: ofScan(opts.Progress, vol.Super().BlockBits),
@@ -154,8 +155,10 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if opts.Confirm != nil && !opts.Confirm(Estimate{Bytes: p.size}) {
 		return nil, ErrRefused
 	}
+	p.copied = func() { report.describeBeats(beats, beatErr) }
 	err = p.write(ctx, c, dest, opts.Force)
 	report.Run = src.ran(dest.name, start)
+	report.Run.Watched = beats.seconds()
 	if err == nil {
 		err = r.write(vol.Super().Geometry, meta.Blocks, c.missing(), src.salvager.Bad(), opts.Program)
 	}

@@ -30,12 +30,25 @@ var (
 	ErrSwapped = errors.New("device and image look swapped")
 	// ErrMounted says that the target of a restore is mounted on this node.
 	ErrMounted = errors.New("the device is mounted")
+	// ErrHeld says that something on this node holds the target of a restore for
+	// itself: a volume manager, another program.
+	ErrHeld = errors.New("something else has the device in use")
+	// ErrInUse says that another node uses the volume on the target of a restore.
+	ErrInUse = errors.New("the volume on the device is in use")
+	// ErrNoSuper says that an image does not hold the superblock of its volume.
+	ErrNoSuper = errors.New("the image lacks the superblock, which could not be read: the device would keep the one that it has")
+	// ErrUndoFile says that what should be a volume or an image is an undo file.
+	ErrUndoFile = errors.New("this is an undo file, which only a restore reads")
+	// ErrUndoPlace says that an undo file cannot be on the device that it is for.
+	ErrUndoPlace = errors.New("it would lie on the device that is overwritten")
+	// ErrOtherTarget says that an undo file belongs to another device or file.
+	ErrOtherTarget = errors.New("the undo file was made for another target")
 	// ErrTooSmall says that a device is shorter than the volume in the image.
 	ErrTooSmall = errors.New("the device is smaller than the volume")
 	// ErrOwnVolume says that a redacted image with a dirty journal is to be
 	// restored onto the volume that it was made of: replaying that journal
 	// would write zeros over the contents of small files.
-	ErrOwnVolume = errors.New("the image holds a dirty journal without the contents of inline files, and the device holds the same volume")
+	ErrOwnVolume = errors.New("the image holds a dirty journal without the contents of inline files, or may do so, and the device holds the same volume")
 	// ErrDeviceSource says that a block device is to be converted.
 	ErrDeviceSource = errors.New("a block device is no image")
 

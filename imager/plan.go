@@ -27,6 +27,7 @@ type plan struct {
 	size   uint64         // as in Estimate
 	stored uint64         // bytes of the blocks
 	report *Report
+	copied func() // completes the report when the blocks have been copied; nil for nothing
 }
 
 // planImage plans an image of the blocks of meta.
@@ -108,6 +109,9 @@ func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out out
 	p.report.Interrupted = p.report.Interrupted || c.interrupted
 	p.report.Redacted.Inodes += c.inodes.Load()
 	p.report.Redacted.Bytes += c.bytes.Load()
+	if p.copied != nil {
+		p.copied()
+	}
 	if p.packed == nil {
 		return p.finishRaw(out, c.encoder != nil)
 	}

@@ -27,6 +27,7 @@ type Report struct {
 	Volume      VolumeInfo         `json:"volume"`
 	Mounted     string             `json:"mounted,omitempty"` // where on this node
 	Slots       []volume.SlotState `json:"slots"`
+	Alive       []int              `json:"alive,omitempty"` // nodes whose heartbeat was seen to move
 	Classes     []ClassCount       `json:"classes"`
 	Skipped     []ClassCount       `json:"skipped,omitempty"` // left out because it was asked for
 	Redacted    Redacted           `json:"redacted"`
@@ -43,9 +44,10 @@ type Run struct {
 	Source    string  `json:"source"` // the file or device that was read
 	Output    string  `json:"output"` // and that was written
 	Seconds   float64 `json:"seconds"`
-	Direct    bool    `json:"direct"`     // the source was read past the page cache
-	Reads     uint64  `json:"reads"`      // requests to the source
-	BytesRead uint64  `json:"bytes_read"` // from the source
+	Direct    bool    `json:"direct"`            // the source was read past the page cache
+	Reads     uint64  `json:"reads"`             // requests to the source
+	BytesRead uint64  `json:"bytes_read"`        // from the source
+	Watched   float64 `json:"watched,omitempty"` // how long the heartbeat was watched, seconds
 }
 
 // VolumeInfo identifies a volume.
@@ -135,14 +137,34 @@ func (r *Report) describeSlots(ctx context.Context, vol *volume.Volume) {
 	}
 }
 
+// describeBeats fills in which nodes have beaten while the volume was copied. w
+// is nil where none can, and err says why it could not be watched.
+func (r *Report) describeBeats(w *watch, err error) {
+	if w != nil {
+		r.Alive, err = w.alive()
+	}
+	if err != nil {
+		r.Warnings = append(r.Warnings, "whether other nodes use the volume is not known: "+err.Error())
+	}
+	if len(r.Alive) > 0 {
+		r.Warnings = append(r.Warnings, nodesAre(r.Alive)+" alive: the volume may have changed while it was copied")
+	}
+}
+
 // Dirty reports whether the journal of any slot needs a replay.
 func (r *Report) Dirty() bool {
 	return slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.Dirty })
 }
 
+// mayBeDirty reports whether the journal of any slot needs a replay for all that
+// is known.
+func (r *Report) mayBeDirty() bool {
+	return slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.Dirty || s.Unknown != "" })
+}
+
 // Live reports whether the volume may have changed while it was copied.
 func (r *Report) Live() bool {
-	return r.Mounted != "" || slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.InUse })
+	return r.Mounted != "" || len(r.Alive) > 0 || slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.InUse })
 }
 
 // Incomplete reports whether something is known to be missing from the image.

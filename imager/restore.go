@@ -8,12 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"maps"
-	"os"
+	"math"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -28,8 +25,9 @@ import (
 
 // RestoreOptions says how [Restore] works.
 type RestoreOptions struct {
-	Raw   bool // the image is a raw one
-	Force bool // overrides the refusals that are [ErrNeedsForce]
+	Raw   bool   // the image is a raw one
+	Force bool   // overrides the refusals that are [ErrNeedsForce]
+	Undo  string // the undo file to make, empty for none; it must not exist
 
 	Load Load // how the image is read
 
@@ -38,6 +36,28 @@ type RestoreOptions struct {
 	Progress func(Progress)
 
 	Program string // name and version of the program, for the report
+
+	disks disks
+}
+
+// disks opens what a restore writes.
+type disks struct {
+	target  func(name string, opts blockio.TargetOptions) (device, error) // nil: blockio.OpenTarget
+	newFile func(name string) (newFile, error)                            // nil: blockio.CreateNew
+}
+
+func (d disks) openTarget(name string, opts blockio.TargetOptions) (device, error) {
+	if d.target != nil {
+		return d.target(name, opts)
+	}
+	return blockio.OpenTarget(name, opts)
+}
+
+func (d disks) createNew(name string) (newFile, error) {
+	if d.newFile != nil {
+		return d.newFile(name)
+	}
+	return blockio.CreateNew(name)
 }
 
 // verifiers is how many pieces of an image are hashed at once.
@@ -49,16 +69,28 @@ const verifiers = 4
 //
 // The image is verified before the device is opened, and the superblocks come
 // last: until then nothing mounts the device, and a second Restore completes
-// what the first left.
+// what the first left. What is overwritten is saved in an undo file before, if
+// one is wanted.
+//
+// If the image is an undo file, Restore brings back what is saved in it.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
 	start := time.Now()
+	report := &Report{Program: opts.Program, Created: creation(time.Time{})}
+	undone, err := openUndo(imageFile)
+	if err != nil {
+		return nil, &OpError{"open", imageFile, err}
+	}
+	if undone != nil {
+		defer undone.Close()
+		return undone.restore(ctx, device, opts, report)
+	}
 	src, err := openToCopy(ctx, imageFile, sourceOptions{load: opts.Load})
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
-	r := &restoring{src: src, device: device, force: opts.Force, progress: opts.Progress, report: &Report{Program: opts.Program, Created: creation(time.Time{})}}
-	if err := r.checkOperands(opts.Raw); err != nil {
+	r := &restoring{src: src, device: device, opts: opts, report: report}
+	if err := r.checkOperands(); err != nil {
 		return nil, err
 	}
 	if err := r.readImage(ctx); err != nil {
@@ -66,10 +98,16 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 	}
 	target, err := r.openTarget(ctx)
 	if err != nil {
-		return nil, &OpError{"open", device, err}
+		return nil, during("open", device, err)
 	}
 	src.walked()
-	err = errors.Join(r.write(ctx, target), target.Close())
+	held := r.holdback(target)
+	if opts.Undo != "" {
+		if err := r.save(ctx, target, held); err != nil {
+			return nil, during("write", opts.Undo, errors.Join(err, target.Discard()))
+		}
+	}
+	err = errors.Join(r.write(ctx, target, held), target.Close())
 	r.report.Run = src.ran(device, start)
 	if err != nil {
 		return r.report, during("write", device, err)
@@ -81,20 +119,19 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 type restoring struct {
 	src    *Source
 	device string
-	force  bool
+	opts   RestoreOptions
 
 	runs     func() iter.Seq2[image.Run, error] // the stored blocks
 	redacted bool                               // contents of inline files are zero, or may be
-	dirty    bool                               // a replay of a journal would write such contents
+	dirty    bool                               // a replay of a journal would write such contents, or may
 	stored   uint64                             // bytes of the stored blocks
-	progress func(Progress)                     // nil if nobody wants to know
 	report   *Report
 }
 
 // checkOperands refuses an image that is not of the format asked for, and
 // operands that look swapped.
-func (r *restoring) checkOperands(asRaw bool) error {
-	name := r.src.name
+func (r *restoring) checkOperands() error {
+	name, asRaw := r.src.name, r.opts.Raw
 	if id, err := blockio.Identify(r.device); err == nil {
 		own, err := r.src.dev.ID()
 		if err != nil {
@@ -137,7 +174,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 	inline := vol.Super().Incompat.Has(ocfs2.IncompatInlineData)
 
 	if r.src.packed == nil {
-		meta, err := vol.Metadata(ctx, volume.Options{Progress: ofScan(r.progress, vol.Super().BlockBits)})
+		meta, err := vol.Metadata(ctx, volume.Options{Progress: ofScan(r.opts.Progress, vol.Super().BlockBits)})
 		if err != nil {
 			return err
 		}
@@ -145,7 +182,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 		r.runs = spans(meta)
 		r.stored = meta.Blocks.Count() << vol.Super().BlockBits
 		r.redacted = inline // a raw image does not say
-		if inline && r.report.Dirty() {
+		if inline && r.report.mayBeDirty() {
 			r.dirty, err = r.journalRedacted(ctx, meta)
 		}
 		return err
@@ -174,7 +211,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 	r.stored = r.src.packed.Header().Stored << vol.Super().BlockBits
 	if record, ok := r.src.packed.Record(); ok {
 		r.redacted = inline && record.Redaction != image.RedactionExact
-		r.dirty = r.redacted && r.report.Dirty()
+		r.dirty = r.redacted && r.report.mayBeDirty()
 	}
 	return nil
 }
@@ -207,48 +244,39 @@ func (r *restoring) journalRedacted(ctx context.Context, meta *volume.Metadata) 
 }
 
 // openTarget opens the device, once nothing speaks against writing it.
-func (r *restoring) openTarget(ctx context.Context) (*blockio.Target, error) {
-	if err := r.refuse(ctx); err != nil && !(r.force && errors.Is(err, ErrNeedsForce)) {
+func (r *restoring) openTarget(ctx context.Context) (device, error) {
+	if err := r.refuse(ctx); err != nil {
 		return nil, err
 	}
 	size := int64(r.src.super().Bytes())
-	target, err := blockio.OpenTarget(r.device, blockio.TargetOptions{Size: size, Shared: r.force})
-	if err != nil {
-		if errors.Is(err, syscall.EBUSY) {
-			return nil, refusal{err}
-		}
-		return nil, err
+	if r.opts.Undo != "" {
+		size = 0 // a new file grows when it is known how to undo that
 	}
-	if target.IsBlock() && target.Size() < size {
-		err := fmt.Errorf("%w: it has %d bytes, the volume %d", ErrTooSmall, target.Size(), size)
-		return nil, errors.Join(err, target.Close())
+	target, err := r.opts.disks.openTarget(r.device, blockio.TargetOptions{Size: size, Shared: r.opts.Force})
+	if errors.Is(err, syscall.EBUSY) {
+		return nil, refusal{ErrHeld}
 	}
-	if err := target.Extend(size); err != nil {
-		return nil, errors.Join(err, target.Close())
-	}
-	return target, nil
+	return target, err
 }
 
 // refuse returns what speaks against writing the device: all of it.
 func (r *restoring) refuse(ctx context.Context) error {
-	var reasons []error
-	if _, err := os.Stat(r.device); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	var why reasons
+	super := make([]byte, r.src.super().BlockSize())
+	n, err := r.src.ReadAt(super, int64(len(super))*ocfs2.SuperBlockBlkno)
+	if n < len(super) {
+		return &OpError{"read", r.src.name, err}
 	}
-	at, mounted, err := blockio.MountPoint(r.device)
-	if err != nil {
-		return err
-	}
-	if mounted {
-		reasons = append(reasons, fmt.Errorf("%w: at %s", ErrMounted, at))
+	if isNotRead(super) {
+		why.add(ErrNoSuper)
 	}
 	if r.dirty && r.ownVolume(ctx) {
-		reasons = append(reasons, ErrOwnVolume)
+		why.add(ErrOwnVolume)
 	}
-	if len(reasons) == 0 {
-		return nil
+	if err := why.ofDevice(ctx, r.device, int64(r.src.super().Bytes()), r.opts.Force); err != nil {
+		return err
 	}
-	return refusal{errors.Join(reasons...)}
+	return why.err(r.opts.Force)
 }
 
 // ownVolume reports whether the device holds the volume that the image was
@@ -262,20 +290,40 @@ func (r *restoring) ownVolume(ctx context.Context) bool {
 	return there.super().UUID == r.src.super().UUID
 }
 
-// write copies the blocks. In between the device has no superblock.
-func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
+// holdback returns the parts of the device to be written last: where the volume
+// in the image has its superblocks, and where one stands now, be it that of
+// another volume with blocks of another size. They have what the device has now
+// until the image brings something else.
+func (r *restoring) holdback(target device) *holdback {
 	sb := r.src.super()
-	out := &targetSink{target: target, blockSize: sb.BlockSize(), last: make(map[uint64][]byte)}
-	for _, blkno := range append(sb.Backups(), ocfs2.SuperBlockBlkno) {
-		out.last[blkno] = nil
+	held := &holdback{end: math.MaxInt64}
+	own := append(sb.Backups(), ocfs2.SuperBlockBlkno)
+	for _, place := range superPlaces() {
+		old := make([]byte, superSize)
+		if n, _ := target.ReadAt(old, place); n < len(old) {
+			clear(old) // it ends before, or cannot be read: there is nothing to keep
+		}
+		if slices.Contains(own, uint64(place)>>sb.BlockBits) && place%int64(sb.BlockSize()) == 0 || isSuper(old) {
+			held.hold(place, old)
+		}
 	}
+	return held
+}
+
+// write copies the blocks. In between the device has no superblock.
+func (r *restoring) write(ctx context.Context, target device, held *holdback) error {
+	sb := r.src.super()
+	if err := target.Extend(int64(sb.Bytes())); err != nil {
+		return err
+	}
+	out := &targetSink{target: target, blockSize: sb.BlockSize(), held: held}
 	if r.redacted {
 		out.redact = redact.New(sb)
 	}
-	if err := out.eraseSupers(); err != nil {
+	if err := held.erase(target); err != nil {
 		return err
 	}
-	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true, total: r.stored, progress: r.progress}
+	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true, total: r.stored, progress: r.opts.Progress}
 	if r.src.packed != nil {
 		c.gap = noGap
 		var err error
@@ -286,7 +334,7 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 	if _, err := c.run(ctx, raw.NewLayout(sb.Geometry, r.runs), out); err != nil {
 		return err
 	}
-	return out.writeSupers()
+	return held.finish(target)
 }
 
 // zeroRange is from how many zero bytes on a device is asked to zero a range
@@ -294,14 +342,12 @@ func (r *restoring) write(ctx context.Context, target *blockio.Target) error {
 const zeroRange = 64 << 10
 
 // targetSink writes the blocks of a volume onto a device, and nothing between
-// them. Superblocks are held back to the end.
+// them.
 type targetSink struct {
-	target    *blockio.Target
+	target    device
 	blockSize int
 	redact    *redact.Redactor // nil: the blocks hold all that they had
-
-	mu   sync.Mutex
-	last map[uint64][]byte // superblocks by block number, nil until they come by
+	held      *holdback
 }
 
 func (s *targetSink) write(f *filled) error {
@@ -336,68 +382,31 @@ func (s *targetSink) keep(blocks []byte, off int64) error {
 	return nil
 }
 
-// writeBlocks writes blocks from block blkno on, but for those that come last
-// and those that the image does not really have.
+// writeBlocks writes blocks from block blkno on, but for the parts that come last
+// and the blocks that the image does not really have.
 func (s *targetSink) writeBlocks(blocks []byte, blkno uint64) error {
-	flush := func(from, to int) error {
-		part, off := blocks[from:to], int64(blkno)*int64(s.blockSize)+int64(from)
-		if len(part) >= zeroRange && bytes.Equal(part, zeroPiece[:len(part)]) {
-			return s.target.WriteZeros(off, int64(len(part)))
-		}
-		_, err := s.target.WriteAt(part, off)
-		return err
-	}
+	off := int64(blkno) * int64(s.blockSize)
 	from := 0
 	for i := 0; i < len(blocks); i += s.blockSize {
-		block := blocks[i:][:s.blockSize]
-		if !s.hold(blkno+uint64(i/s.blockSize), block) && !isNotRead(block) {
+		if !isNotRead(blocks[i:][:s.blockSize]) {
 			continue
 		}
-		if err := flush(from, i); err != nil {
+		if err := s.writePart(blocks[from:i], off+int64(from)); err != nil {
 			return err
 		}
 		from = i + s.blockSize
 	}
-	return flush(from, len(blocks))
+	return s.writePart(blocks[from:], off+int64(from))
 }
 
-// hold keeps a block that is to come last, and reports whether it is one.
-func (s *targetSink) hold(blkno uint64, block []byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.last[blkno]; !ok {
-		return false
-	}
-	s.last[blkno] = bytes.Clone(block)
-	return true
-}
-
-// eraseSupers makes the device unmountable: it puts a text in place of the
-// superblock and the backups.
-func (s *targetSink) eraseSupers() error {
-	unfinished := make([]byte, s.blockSize)
-	copy(unfinished, volume.Unfinished)
-	for blkno := range s.last {
-		if _, err := s.target.WriteAt(unfinished, int64(blkno)*int64(s.blockSize)); err != nil {
-			return err
+func (s *targetSink) writePart(p []byte, off int64) error {
+	s.held.take(p, off)
+	return s.held.around(off, int64(len(p)), func(at, n int64) error {
+		part := p[at-off:][:n]
+		if len(part) >= zeroRange && bytes.Equal(part, zeroPiece[:len(part)]) {
+			return s.target.WriteZeros(at, n)
 		}
-	}
-	return s.target.Sync()
-}
-
-// writeSupers writes the superblocks when everything else is durable, and of
-// those the first one, by which volumes are mounted, behind the backups.
-func (s *targetSink) writeSupers() error {
-	if err := s.target.Sync(); err != nil {
+		_, err := s.target.WriteAt(part, at)
 		return err
-	}
-	for _, blkno := range slices.Backward(slices.Sorted(maps.Keys(s.last))) {
-		if s.last[blkno] == nil {
-			continue // the image has no such backup
-		}
-		if _, err := s.target.WriteAt(s.last[blkno], int64(blkno)*int64(s.blockSize)); err != nil {
-			return err
-		}
-	}
-	return s.target.Sync()
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"o2image/image/packed"
 	"o2image/image/seekable"
 	"o2image/ocfs2"
+	"o2image/undo"
 	"o2image/volume"
 )
 
@@ -103,8 +104,15 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 			r = s.kept
 		}
 	}
+	_, undoErr := undo.Open(s.in, s.in.Size())
+	if undoErr == nil {
+		return ErrUndoFile
+	}
 	var err error
 	if s.vol, err = volume.Open(ctx, r); err != nil {
+		if errors.Is(undoErr, undo.ErrDamaged) {
+			return ErrUndoFile
+		}
 		return err
 	}
 	if s.salvager != nil {

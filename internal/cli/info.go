@@ -6,6 +6,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -32,7 +33,8 @@ func (p *program) newInfoCommand() *cobra.Command {
 		Long: `info tells the format of image, which may also be a device: the volume that
 it was made of with its features, and, where a packed image of this program
 has them recorded, the blocks that it holds by class, what was taken out of
-them, and what was found wrong with the volume.
+them, and what was found wrong with the volume. Of an undo file it tells
+which device it belongs to, and from when it is.
 `,
 		Example: `Whether an image came over whole:
 
@@ -47,8 +49,8 @@ them, and what was found wrong with the volume.
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	addSwitch(flags, &o.verify, "verify", "", `read a packed image and compare it with the hashes that it carries. If it
-was damaged on the way the exit status is 1.`)
+	addSwitch(flags, &o.verify, "verify", "", `read a packed image or an undo file and compare it with the hashes that it
+carries. If it was damaged on the way the exit status is 1.`)
 	addSwitch(flags, &o.json, "json", "", "print all of it as an object in JSON.")
 	addHelp(cmd)
 	return cmd
@@ -86,6 +88,9 @@ type packedFacts struct {
 // info prints what the image called name is.
 func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 	src, err := o2image.Open(ctx, name)
+	if errors.Is(err, o2image.ErrUndoFile) {
+		return p.undoInfo(ctx, name, o)
+	}
 	if err != nil {
 		return ofSource(err, name)
 	}
@@ -207,9 +212,18 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 		row("mounted", "at %s, when it was copied", r.Mounted)
 	}
 	for _, s := range r.Slots {
-		if s.InUse || s.Dirty {
+		switch {
+		case s.Unknown != "":
+			row("slot", "%d: in use %t, node %d, journal not known: %s", s.Slot, s.InUse, s.Node, s.Unknown)
+		case s.InUse || s.Dirty:
 			row("slot", "%d: in use %t, node %d, journal dirty %t", s.Slot, s.InUse, s.Node, s.Dirty)
 		}
+	}
+	if r.Mounted != "" {
+		row("mounted", "at %s while it was copied", r.Mounted)
+	}
+	for _, node := range r.Alive {
+		row("alive", "node %d, while it was copied", node)
 	}
 	for _, c := range r.Classes {
 		row("class "+c.Class, "%d blocks, %s", c.Blocks, bytesText(c.Bytes))

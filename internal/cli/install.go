@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"o2image"
 )
@@ -23,6 +26,9 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 	if err := checkReportFile(o.report, device, image); err != nil {
 		return err
 	}
+	if err := checkUndoFile(o.undo); err != nil {
+		return err
+	}
 	yes, err := p.ask(ctx, fmt.Sprintf("Install %s image to %s. Continue? (y/N): ", image, device))
 	if err != nil {
 		return err
@@ -33,11 +39,13 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 	}
 	m := p.watch(o.progress)
 	report, err := o2image.Restore(ctx, device, image, o2image.RestoreOptions{
-		Raw: o.raw, Force: o.force, Load: o.load, Progress: m.update(), Program: programVersion,
+		Raw: o.raw, Force: o.force, Undo: o.undo, Load: o.load, Progress: m.update(), Program: programVersion,
 	})
 	m.stop()
 	err = ofSource(err, image)
 	switch {
+	case errors.Is(err, o2image.ErrUndoFile):
+		err = hintError{err, fmt.Sprintf("to bring back what is saved in it: %s -I %s %s", p.name, device, image)}
 	case errors.Is(err, o2image.ErrSwapped):
 		err = hintError{err, fmt.Sprintf("the device comes first: %s -I %s %s", p.name, image, device)}
 	case errors.Is(err, o2image.ErrPackedSource):
@@ -45,5 +53,20 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 	case errors.Is(err, o2image.ErrNotPacked):
 		err = hintError{err, fmt.Sprintf("it is no packed image; a raw one needs -r: %s -I -r %s %s", p.name, device, image)}
 	}
-	return p.account(report, err, o, "", device, image)
+	return p.account(report, err, o, "", device, image, o.undo)
+}
+
+// checkUndoFile refuses an undo file that exists already: it may be the only way
+// back.
+func checkUndoFile(name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := os.Lstat(name); err != nil {
+		return nil //nolint:nilerr // it is said when the file is created
+	}
+	return hintError{
+		&o2image.OpError{Op: "open", Name: name, Err: &fs.PathError{Op: "create", Path: name, Err: syscall.EEXIST}},
+		"it may be the only way back to what was on the device; to complete a restore that was cut off: without --undo",
+	}
 }

@@ -25,6 +25,7 @@ type rootOptions struct {
 	force       bool
 	verbose     bool
 	report      string
+	undo        string
 	zstd        int
 	load        o2image.Load
 	skip        o2image.Skip
@@ -59,6 +60,9 @@ killed, a file .image_file.o2image-unfinished-NUMBER stays; it can be removed.
 With --zstd the image is compressed; such images are read like the others.
 
 With -I the roles are turned round: image_file is read and device is written.
+While that lasts the device has no superblock, so that nothing mounts it;
+after a failure or an interruption running it again completes it. With --undo
+what was on the device can be brought back.
 
 If the first operand is the name of a command, that command is run. A file of
 that name is written with its folder, as ./info, and a file called - as ./-.
@@ -75,6 +79,11 @@ func (p *program) newRootCommand() *cobra.Command {
 
   # o2image /dev/sda1 sda1.out
   # o2image -I /dev/sda1 sda1.out
+
+Written back so that it can be undone, and undone:
+
+  # o2image -I --undo sda1.undo /dev/sda1 sda1.out
+  # o2image -I /dev/sda1 sda1.undo
 
 A raw image:
 
@@ -118,6 +127,10 @@ To look at a packed image and at a raw one:
 				return errors.New("--estimate is for making an image, -I writes one back")
 			case o.estimate:
 				return p.estimate(cmd.Context(), args[0], o)
+			case o.undo != "" && !o.install:
+				return &usageError{cmd: cmd, problem: "--undo goes with -I"}
+			case cmd.Flags().Changed("undo") && o.undo == "":
+				return &usageError{cmd: cmd, problem: "--undo needs the name of a file"}
 			case o.install:
 				if err := o.reading.refuse(cmd.Flags()); err != nil {
 					return err
@@ -137,8 +150,10 @@ where image_file can have holes. With -I, image_file is a raw image.`)
 	addSwitch(flags, &o.install, "install", "I", `write the metadata in image_file to device. CAUTION: this overwrites a
 volume. It asks first, on standard output; an answer that starts with y or
 Y goes on. The image is verified, and the device is refused if it is
-mounted, in use, or too small. File data on a device stays; the blocks of
-the image replace what is in their places.`)
+mounted, in use, or too small, or if another node uses the volume on it:
+where there is a heartbeat, it is watched for 4 seconds. File data on a
+device stays; the blocks of the image replace what is in their places. If
+image_file is an undo file (see --undo), what it holds is brought back.`)
 	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size and the space that is free, and
 ask. It has no effect with -I or on standard output.`)
 	flags.BoolVar(new(bool), "help", false, `print a description and leave.`)
@@ -147,13 +162,18 @@ leave.`)
 	addSwitch(flags, &o.exact, "exact", "", `copy every block bit for bit. The image then holds the contents of small
 files.`)
 	addSwitch(flags, &o.force, "force", "", `go on although something speaks against it that the message names: an
-image onto a block device, with -I a device that is mounted or in use.`)
+image onto a block device, with -I a device that is mounted or in use, an
+image without the superblock, or an undo file of another device.`)
 	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was done, and everything that was found wrong.
 Otherwise that is summed up in at most ten lines, and a run without
 failures or findings prints nothing, but on a terminal it warns of a volume
 that is mounted or has a journal to replay.`)
 	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
 
+	flags.StringVar(&o.undo, "undo", "", `with -I, first save in the new `+"`file`"+` what will be overwritten, zeros
+excepted. "-I device file" brings it back, and asks as usual: the device, or
+file, is as it was before, also in its length. It must be the same one,
+unless --force is given. file cannot be on the device.`)
 	addZstd(flags, &o.zstd)
 	addLoad(flags, &o.load)
 	o.reading.addTo(flags)
