@@ -122,6 +122,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	if err := dest.distinct(src); err != nil {
 		return nil, err
 	}
+	src.yield(reading, opts.Load)
 	vol := src.vol
 	beats, beatErr := newWatch(ctx, src)
 	meta, err := vol.Metadata(reading, volume.Options{

@@ -5,6 +5,7 @@ package imager
 
 import (
 	"cmp"
+	"context"
 	"io"
 
 	"o2image/blockio"
@@ -25,6 +26,32 @@ type Load struct {
 
 // keep returns how many bytes may be kept.
 func (l Load) keep() int { return max(cmp.Or(l.Keep, 32<<20), 0) }
+
+// sharedJobs is how many reads are under way at once, unless it is said, on a
+// device on which a cluster beats: a node whose beat comes late is fenced.
+const sharedJobs = 4
+
+// yield reads the source with few jobs and low priority if it is a device on
+// which a cluster beats, as far as load does not say how to read it.
+func (s *Source) yield(ctx context.Context, load Load) {
+	if !s.dev.IsBlock() || !s.vol.HasHeartbeat() {
+		return
+	}
+	region, err := s.vol.HeartbeatRegion(ctx)
+	if err != nil {
+		return
+	}
+	if beats, err := region.Read(s.dev); err != nil || beats.Never() {
+		return
+	}
+	if load.Jobs == 0 {
+		s.pace.LimitJobs(sharedJobs)
+	}
+	if load.Priority == blockio.PriorityUnset {
+		// Where it cannot be set the few jobs have to do.
+		_ = blockio.SetPriority(blockio.PriorityLow)
+	}
+}
 
 // paced is a device that is read through something else.
 type paced struct {

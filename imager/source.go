@@ -26,6 +26,7 @@ type Source struct {
 	name     string
 	dev      *blockio.Device
 	in       paced             // dev, as it is read
+	pace     *blockio.Throttle // what in is read through
 	zstd     *seekable.Reader  // nil if the file is not compressed
 	salvager *blockio.Salvager // reads a device that may fail, nil unless that is wanted
 	kept     *blockio.Retainer // what the walk read, nil unless the source is to be copied
@@ -70,7 +71,10 @@ func openSource(ctx context.Context, name string, opts sourceOptions) (*Source, 
 
 // probe finds out the format.
 func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
-	pace := func(r io.ReaderAt) io.ReaderAt { return blockio.NewThrottle(ctx, r, opts.load.Pace) }
+	pace := func(r io.ReaderAt) *blockio.Throttle {
+		s.pace = blockio.NewThrottle(ctx, r, opts.load.Pace)
+		return s.pace
+	}
 	plain := paced{s.dev, pace(s.dev)}
 	s.in = plain
 	if opts.salvage != nil {

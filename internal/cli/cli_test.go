@@ -124,6 +124,7 @@ var scriptVolumes = map[string]string{
 	"POPULATED": "plain-b1k",
 	"CRASHED":   "crash",
 	"INLINE":    "inline-b512",
+	"CLUSTER":   "o2cb-slot2",
 	"XATTR_DIR": "xattr-dir",
 	"XATTR_LNK": "xattr-lnk",
 	"XATTR_REG": "xattr-reg",

@@ -83,7 +83,8 @@ func (p *priority) Type() string { return "class" }
 // addLoad adds the options that keep a run from being in the way of others.
 func addLoad(flags *pflag.FlagSet, load *o2image.Load) {
 	flags.Var((*jobs)(&load.Jobs), "jobs", `have at most n reads under way at once; with 1 the device is read by one
-request after the other.`)
+request after the other. A device on which the nodes of a cluster beat is
+read with 4 jobs and low priority unless something else is said.`)
 	flags.Var((*rate)(&load.Rate), "limit-rate", `read at most so many bytes a second, steadily. A number may end in K, M, G
 or T for units of 1024.`)
 	flags.Var((*priority)(&load.Priority), "io-priority", `the priority of reads and writes: normal, low, or idle for only when nobody
