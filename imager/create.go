@@ -6,6 +6,7 @@ package imager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -27,6 +28,14 @@ type CreateOptions struct {
 	// Load says how the volume is read. Where it says nothing, a volume on
 	// which a cluster beats is read with few jobs and low priority.
 	Load Load
+
+	// Sweep has everything read that no structure claims, for metadata that
+	// nothing leads to any more. See [volume.Options].
+	Sweep bool
+	// Superblock is the number of the backup superblock, from 1 to 6, by which
+	// the volume is opened; 0 is the one in block 2, and another if that is
+	// damaged.
+	Superblock int
 
 	Retries     int           // how many more times a block is tried that cannot be read
 	ReadTimeout time.Duration // after which a read counts as failed; 0: never
@@ -106,6 +115,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	defer r.close()
 	src, err := openToCopy(reading, device, sourceOptions{
 		load:    opts.Load,
+		backup:  opts.Superblock,
 		salvage: &blockio.SalvageOptions{Retries: opts.Retries, Timeout: opts.ReadTimeout, Stop: reading.Done()},
 		earlier: r.earlier,
 	})
@@ -125,10 +135,15 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	src.yield(reading, opts.Load)
 	vol := src.vol
 	beats, beatErr := newWatch(ctx, src)
-	meta, err := vol.Metadata(reading, volume.Options{
+	scan := volume.Options{
+		Sweep:    opts.Sweep,
 		Skip:     opts.Skip,
 		Progress: ofScan(opts.Progress, vol.Super().BlockBits),
-	})
+	}
+	if holes := src.holes(); holes != nil {
+		scan.NextData = holes.NextData
+	}
+	meta, err := vol.Metadata(reading, scan)
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
@@ -195,6 +210,12 @@ func (o CreateOptions) chosen() []string {
 	}
 	if o.Skip.JournalClean {
 		names = append(names, "skip=journal-clean")
+	}
+	if o.Sweep {
+		names = append(names, "sweep")
+	}
+	if o.Superblock > 0 {
+		names = append(names, fmt.Sprintf("superblock=%d", o.Superblock))
 	}
 	return names
 }

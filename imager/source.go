@@ -54,6 +54,7 @@ func openToCopy(ctx context.Context, name string, opts sourceOptions) (*Source, 
 type sourceOptions struct {
 	load    Load
 	salvage *blockio.SalvageOptions // not nil: the device may fail
+	backup  int                     // number of the superblock to open the volume by, 0: any
 	earlier *earlier                // not nil, with salvage: an image that has part of the volume
 }
 
@@ -113,7 +114,12 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 		return ErrUndoFile
 	}
 	var err error
-	if s.vol, err = volume.Open(ctx, r); err != nil {
+	if opts.backup > 0 {
+		s.vol, err = volume.OpenBackup(ctx, r, opts.backup)
+	} else {
+		s.vol, err = volume.Open(ctx, r)
+	}
+	if err != nil {
 		if errors.Is(undoErr, undo.ErrDamaged) {
 			return ErrUndoFile
 		}

@@ -251,13 +251,9 @@ func (x XattrBlock) Flags() uint16 { return u16(x.b, xbFlags) }
 // entries.
 func (x XattrBlock) Indexed() bool { return x.Flags()&xattrIndexed != 0 }
 
-// Area returns the entries of a block that is not indexed; it is empty in others.
-func (x XattrBlock) Area() XattrArea {
-	if x.Indexed() {
-		return XattrArea{}
-	}
-	return XattrArea{b: tail(x.b, xbAttrs)}
-}
+// Area returns the entries of a block that is not indexed. In others it means
+// nothing.
+func (x XattrBlock) Area() XattrArea { return XattrArea{b: tail(x.b, xbAttrs)} }
 
 // Tree returns xt_list of an indexed block. In others it means nothing.
 func (x XattrBlock) Tree() ExtentList { return ExtentList{tail(x.b, xtList)} }

@@ -224,7 +224,7 @@ func (w *walk) extentBlock(_ context.Context, blkno uint64, b []byte, o origin) 
 // allocated: bit i of the group in block group.
 func (w *walk) place(kind ocfs2.Kind, b []byte, blkno uint64, a *allocator, group uint64, i int, o origin) {
 	slot, bit, loc, ok := kind.Suballoc(b)
-	if !ok {
+	if !ok || ocfs2.Identify(b) != kind {
 		return
 	}
 	if int(bit) != i {

@@ -57,6 +57,10 @@ type Options struct {
 	// as far as that is known: both grow. It is called from many goroutines at
 	// once, and often.
 	Progress func(done, total uint64)
+
+	// NextData, if not nil, tells a sweep what it need not read: it returns the
+	// first range of bytes at or behind off that is not a hole, or [io.EOF].
+	NextData func(off int64) (start, end int64, err error)
 }
 
 // Metadata finds the metadata set by following the allocators: inodes are found

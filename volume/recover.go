@@ -77,7 +77,9 @@ func (w *walk) globalAllocator(ctx context.Context) uint64 {
 // recover looks for what damage kept the walk from, in ways that are ever more
 // expensive, and says what remains lost.
 func (w *walk) recover(ctx context.Context, opts Options) {
-	w.clusterGroups()
+	if !w.findings.any() {
+		w.clusterGroups()
+	}
 	w.strayRoots(ctx)
 	stray := slices.DeleteFunc(w.unresolved.sorted(), w.inodes.has)
 	if !w.findings.any() && len(stray) == 0 && !opts.Sweep && !w.contested() &&
@@ -89,10 +91,11 @@ func (w *walk) recover(ctx context.Context, opts Options) {
 	var entered, tried marks
 	w.follow(ctx, &entered, &tried)
 	if opts.Sweep || w.groupsMissing() {
-		w.sweep(ctx)
+		w.sweep(ctx, opts)
 		w.follow(ctx, &entered, &tried)
 	}
 	w.strayRoots(ctx)
+	w.clusterGroups()
 	if w.contested() {
 		w.claimants(ctx)
 	}

@@ -48,7 +48,7 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 			best = c
 		}
 	}
-	if best == nil || best.witnesses < enoughWitnesses {
+	if best == nil || best.witnesses < enoughWitnesses && best.denied() {
 		best = fromNothing(ctx, r)
 	}
 	if err := ctx.Err(); err != nil {
@@ -59,6 +59,17 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 	}
 	best.because(damaged)
 	return best, nil
+}
+
+// denied reports whether something else is where the superblock says that the
+// first group and the directories are. What cannot be read denies nothing.
+func (v *Volume) denied() bool {
+	for _, blkno := range []uint64{v.sb.FirstClusterGroup, v.sb.SystemDir, v.sb.Root} {
+		if b := v.at(blkno); b != nil && ocfs2.Identify(b) == ocfs2.KindNone {
+			return true
+		}
+	}
+	return false
 }
 
 // supported reports whether the volume is one that this program knows.
@@ -109,6 +120,7 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		sb, err := ocfs2.DecodeSuperBlock(block, ocfs2.SuperBlockBlkno)
 		if err == nil {
 			v := &Volume{r: r, sb: sb}
+			v.checkSuper(block, ocfs2.SuperBlockBlkno)
 			if v.correct(ctx); v.witnesses >= enoughWitnesses || len(backups(r, 1, Backups)) == 0 {
 				return v, nil
 			}
@@ -118,6 +130,66 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		}
 	}
 	return nil, cmp.Or(damaged, ocfs2.ErrNotOCFS2)
+}
+
+// checkSuper notes what contradicts the superblock or backup b in block blkno.
+func (v *Volume) checkSuper(b []byte, blkno uint64) {
+	note := func(text string) {
+		v.found = append(v.found, Finding{Severity: Damaged, Class: ClassSuper, Block: blkno, Text: text})
+	}
+	if v.sb.HasECC() {
+		switch state, bit := ocfs2.KindSuper.VerifyECC(b); state {
+		case ocfs2.ECCValid:
+		case ocfs2.ECCRepairable:
+			note(fmt.Sprintf("superblock: bit %d of the block is wrong by its check value", bit))
+		case ocfs2.ECCInvalid:
+			note("superblock: wrong check value")
+		}
+	}
+	sb, faults := ocfs2.SalvageSuperBlock(b, blkno)
+	if sb != nil {
+		faults = append(faults, ocfs2.AsDinode(b).Faults(blkno, v.sb)...)
+	}
+	for _, f := range faults {
+		note(f.String())
+	}
+}
+
+// checkBackups notes which backup superblocks are damaged, or differ from the
+// superblock in what is never changed.
+func (v *Volume) checkBackups(ctx context.Context) {
+	for _, blkno := range v.sb.Backups() {
+		b, err := v.ReadBlock(ctx, blkno)
+		if err != nil {
+			continue // the copy says so
+		}
+		v.checkSuper(b, blkno)
+		sb, _ := ocfs2.SalvageSuperBlock(b, blkno)
+		if sb == nil {
+			continue
+		}
+		for _, f := range []struct {
+			field     string
+			got, want any
+		}{
+			{"i_fs_generation", sb.Generation, v.sb.Generation},
+			{"i_clusters", sb.Clusters, v.sb.Clusters},
+			{"s_clustersize_bits", sb.ClusterBits, v.sb.ClusterBits},
+			{"s_root_blkno", sb.Root, v.sb.Root},
+			{"s_system_dir_blkno", sb.SystemDir, v.sb.SystemDir},
+			{"s_first_cluster_group", sb.FirstClusterGroup, v.sb.FirstClusterGroup},
+			{"s_uuid", sb.UUID, v.sb.UUID},
+			{"s_uuid_hash", sb.UUIDHash, v.sb.UUIDHash},
+			{"s_dx_seed", sb.DxSeed, v.sb.DxSeed},
+		} {
+			if f.got != f.want {
+				v.found = append(v.found, Finding{
+					Severity: Damaged, Class: ClassSuper, Block: blkno,
+					Text: fmt.Sprintf("backup superblock %s: got %v, the superblock in use has %v", f.field, f.got, f.want),
+				})
+			}
+		}
+	}
 }
 
 var errContradicted = fmt.Errorf("%w: the superblock leads to nothing", ocfs2.ErrCorrupt)

@@ -172,3 +172,45 @@ func TestBackup(t *testing.T) {
 		t.Errorf("backup 2 of a small volume: %v", err)
 	}
 }
+
+// TestSweep loses the system directory, the inodes of all system files and all
+// superblocks but the backup: what shows itself is found.
+func TestSweep(t *testing.T) {
+	vol := ocfs2test.Unpack(t, "backup-1g")
+	v, f := openFile(t, vol.Path)
+	sound, err := v.Metadata(t.Context(), volume.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bs := int64(v.Super().BlockSize())
+	group := int64(v.Super().SystemDir) * bs / (1 << 20) * (1 << 20)
+	lost := broken{ReaderAt: f, bad: [][2]int64{{bs * 2, bs * 3}, {group, group + 1<<20}}}
+	_, meta := walkBroken(t, lost)
+	if meta.Complete() {
+		t.Error("nothing is missing")
+	}
+	found := 0
+	for run := range sound.Blocks.All() {
+		if volume.Class(run.Tag) != volume.ClassInode && volume.Class(run.Tag) != volume.ClassDirectory {
+			continue
+		}
+		for n := range run.Len {
+			b, err := v.ReadBlock(t.Context(), run.Start+n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := int64(run.Start+n) * bs
+			if at >= group && at < group+1<<20 || !ocfs2.AsDinode(b).HasSignature() || !ocfs2.AsDinode(b).IsValid() {
+				continue
+			}
+			found++
+			if !meta.Blocks.Has(run.Start + n) {
+				t.Errorf("inode %d is not in the set", run.Start+n)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d inodes to find", found)
+	}
+	t.Logf("%d inodes found", found)
+}

@@ -5,6 +5,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"o2image/blockio"
@@ -15,16 +16,17 @@ import (
 const sweepBatch = 1024
 
 // sweep reads all blocks that nothing claims.
-func (w *walk) sweep(ctx context.Context) {
+func (w *walk) sweep(ctx context.Context, opts Options) {
 	step, waiting := uint64(pieceSize>>w.v.sb.BlockBits), 0
 	look := func(start, end uint64) {
 		for start < end && ctx.Err() == nil {
-			start = w.v.skipHole(start)
+			start = w.skipHole(start, opts)
 			n := min(step, end-min(start, end))
 			if n == 0 {
 				return
 			}
-			w.queue.bulk(func(ctx context.Context) { w.search(ctx, start, n, origin{}) })
+			at := start
+			w.queue.bulk(func(ctx context.Context) { w.search(ctx, at, n, origin{}) })
 			start += n
 			if waiting++; waiting == sweepBatch {
 				w.run(ctx)
@@ -41,25 +43,19 @@ func (w *walk) sweep(ctx context.Context) {
 	w.run(ctx)
 }
 
-// holes is what readers of sparse files offer.
-type holes interface {
-	NextData(off int64) (start, end int64, err error)
-}
-
 // skipHole returns the first block at or behind blkno that may not be in a hole.
-func (v *Volume) skipHole(blkno uint64) uint64 {
-	r, ok := v.r.(holes)
-	if !ok {
+func (w *walk) skipHole(blkno uint64, opts Options) uint64 {
+	if opts.NextData == nil {
 		return blkno
 	}
-	start, _, err := r.NextData(int64(blkno) << v.sb.BlockBits) //nolint:gosec // inside the volume
+	start, _, err := opts.NextData(int64(blkno) << w.v.sb.BlockBits) //nolint:gosec // inside the volume
 	switch {
-	case err == io.EOF: //nolint:errorlint // as documented
-		return v.sb.Blocks()
+	case errors.Is(err, io.EOF):
+		return w.v.sb.Blocks()
 	case err != nil:
 		return blkno
 	}
-	return max(blkno, uint64(start)>>v.sb.BlockBits) //nolint:gosec // not negative
+	return max(blkno, uint64(start)>>w.v.sb.BlockBits) //nolint:gosec // not negative
 }
 
 // search reads n blocks from block start on and adds those that show by
@@ -100,6 +96,18 @@ func (w *walk) search(ctx context.Context, start, n uint64, o origin) bool {
 		}
 	}
 	return all
+}
+
+// unsearched returns how many of the n clusters from block blkno on have not been
+// searched up to the first that has, and counts them as searched.
+func (w *walk) unsearched(blkno, n uint64) uint64 {
+	first := blkno / w.v.sb.BlocksPerCluster()
+	for c := range n {
+		if !w.searched.add(first + c) {
+			return c
+		}
+	}
+	return n
 }
 
 // bucketAt reports whether block i of buf lies in what looks like a bucket.

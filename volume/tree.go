@@ -5,6 +5,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -33,7 +34,7 @@ func (v *Volume) leaves(ctx context.Context, t tree) iter.Seq2[Extent, error] {
 	bpc := v.sb.BlocksPerCluster()
 	return func(yield func(Extent, error) bool) {
 		for rec, err := range v.tree(ctx, t, v.strictly) {
-			if err == nil && rec.node {
+			if _, recovered := errors.AsType[recoveredError](err); recovered || err == nil && rec.node {
 				continue
 			}
 			if !yield(Extent{
@@ -130,6 +131,8 @@ func (v *Volume) tree(ctx context.Context, root tree, judge judge) iter.Seq2[tre
 	return func(yield func(treeRec, error) bool) {
 		t := treeWalk{v: v, ctx: ctx, root: root, judge: judge, yield: yield}
 		t.list(root.list, root.owner, unknownDepth)
+		t.linked(0)
+		t.salvaging = true
 		if t.sum < root.clusters {
 			t.leafChain()
 		}
@@ -151,10 +154,14 @@ type treeWalk struct {
 	yield   func(treeRec, error) bool
 	stopped bool // the caller wants no more
 
+	salvaging bool // what nodes lead to has been walked
+
 	seen   marks    // extent blocks entered
 	path   []uint64 // blocks that led to the list at hand
 	sum    uint64   // clusters of the leaf records so far
 	next   []uint64 // leaves that leaves point to
+	leaf0  uint64   // the leaf walked last, 0 if none
+	right  uint64   // the leaf that it points to
 	spares []spare
 	errors []*badBlock
 }
@@ -391,10 +398,36 @@ func (t *treeWalk) child(blkno uint64, b []byte, depth int) {
 		return
 	}
 	e := ocfs2.AsExtentBlock(b)
-	if next := e.NextLeaf(); next != 0 {
+	next := e.NextLeaf()
+	if next != 0 {
 		t.next = append(t.next, next)
 	}
+	if e.List().Depth() == 0 && !t.salvaging {
+		t.linked(blkno)
+		t.leaf0, t.right = blkno, next
+	}
 	t.list(e.List(), blkno, depth)
+}
+
+// linked checks that the last leaf points to the next one, or is the last one of
+// the tree if that is 0.
+func (t *treeWalk) linked(next uint64) {
+	if t.leaf0 == 0 {
+		return
+	}
+	if t.right != next {
+		t.harmless(t.leaf0, "ocfs2_extent_block", "h_next_leaf_blk", t.right, next)
+	}
+	if next == 0 && t.leaf0 != t.root.last {
+		t.harmless(t.root.owner, "owner of an extent tree", "last_eb_blk", t.root.last, t.leaf0)
+	}
+}
+
+// harmless notes a contradiction that hides nothing.
+func (t *treeWalk) harmless(blkno uint64, structure, field string, got, want uint64) {
+	t.fail(blkno, recoveredError{&ocfs2.BlockError{Block: blkno, Err: ocfs2.ErrCorrupt, Fault: ocfs2.Fault{
+		Struct: structure, Field: field, Got: fmt.Sprint(got), Want: fmt.Sprint(want),
+	}}})
 }
 
 // leafChain walks leaves that no node led to: those that others point to as

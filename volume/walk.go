@@ -36,6 +36,7 @@ type walk struct {
 	roots    marks             // allocated roots of trees of index leaves and buckets
 	claimed  marks             // roots that inodes point to
 	taken    marks             // clusters that trees have, by number
+	searched marks             // clusters that trees may have, by number
 	disputed marks             // clusters and roots that more than one has, by block
 
 	unresolved  marks // inodes that were named before they were looked at
@@ -72,6 +73,7 @@ func (w *walk) start(ctx context.Context) {
 	for _, blkno := range sb.Backups() {
 		w.set.Add(blkno, 1, uint8(ClassSuper))
 	}
+	w.v.checkBackups(ctx)
 	for _, f := range w.v.found {
 		w.findings.add(f)
 	}
@@ -95,7 +97,7 @@ func (w *walk) entry(ctx context.Context, ino uint64, o origin) {
 		w.set.Add(ino, 1, uint8(ClassInode))
 	}
 	b, s := w.block(ctx, ocfs2.KindInode, ino, o, "what the inode leads to")
-	if s == lost || !w.inodes.add(ino) {
+	if !w.inodes.add(ino) || s == lost {
 		return
 	}
 	w.belongs(ocfs2.KindInode, b, ino)
@@ -279,7 +281,15 @@ func (w *walk) xattrs(ctx context.Context, loc uint64, o origin) {
 		w.disputed.add(loc)
 		return
 	}
-	if x.Indexed() || found != nil && x.TreeClusters() > 0 && x.Tree().Len() > 0 && x.Tree().Faults(w.v.sb, ocfs2.TreeHash) == nil {
+	indexed := x.Indexed()
+	if found != nil {
+		area, list := x.Area(), x.Tree()
+		entries := area.Count() > 0 && area.Faults(w.v.sb) == nil
+		if tree := x.TreeClusters() > 0 && list.Len() > 0 && list.Faults(w.v.sb, ocfs2.TreeHash) == nil; tree != entries {
+			indexed = tree
+		}
+	}
+	if indexed {
 		w.tree(ctx, bucketTree(x, loc), o.via(loc), w.bucketLeaf(), allBlocks)
 	}
 }
@@ -326,8 +336,9 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 		case rec.node:
 			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
 		case rec.doubt:
+			n := w.unsearched(rec.Blkno, uint64(rec.Clusters))
 			w.queue.bulk(func(ctx context.Context) {
-				if !w.search(ctx, rec.Blkno, uint64(rec.Clusters)*bpc, o) {
+				if n < uint64(rec.Clusters) || !w.search(ctx, rec.Blkno, n*bpc, o) {
 					w.note(o, t.owner, NotFollowed, fmt.Sprintf("%d clusters from block %d on are more than the tree should have", rec.Clusters, rec.Blkno),
 						"those of their blocks that are no metadata by themselves")
 				}

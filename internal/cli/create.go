@@ -30,14 +30,17 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		return err
 	}
 	opts := o2image.CreateOptions{
-		Raw:     o.raw,
-		Exact:   o.exact,
-		Force:   o.force,
-		Zstd:    o.zstd,
-		Load:    o.load,
-		Skip:    o.skip,
-		Time:    at,
-		Program: programVersion,
+		Raw:   o.raw,
+		Exact: o.exact,
+		Force: o.force,
+		Zstd:  o.zstd,
+		Load:  o.load,
+		Skip:  o.skip,
+		Sweep: o.reading.sweep,
+
+		Superblock: int(o.reading.superblock),
+		Time:       at,
+		Program:    programVersion,
 
 		Retries:     int(o.reading.retries),
 		ReadTimeout: time.Duration(o.reading.timeout) * time.Second,

@@ -64,7 +64,7 @@ func hint(err error) string {
 	}
 	op, isOp := errors.AsType[*o2image.OpError](err)
 	switch {
-	case isOp && errors.Is(err, o2image.ErrUnsupported):
+	case isOp && (errors.Is(err, o2image.ErrUnsupported) || errors.Is(err, o2image.ErrNotOCFS2) && cause(op.Err) != o2image.ErrNotOCFS2.Error()):
 		return cause(op.Err)
 	case errors.Is(err, o2image.ErrOwnVolume):
 		return "mounted, it would lose the contents of small files; use an image made with --exact, or --force to lose them"

@@ -10,10 +10,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"o2image/blockio"
+	"o2image/volume"
 )
 
-// readOptions are those about a device that fails.
+// readOptions are those about a device that fails and a volume that is damaged.
 type readOptions struct {
+	sweep      bool
+	superblock backup
+
 	retries count
 	timeout count // seconds
 	mapFile string
@@ -23,6 +27,12 @@ type readOptions struct {
 // addTo adds the options, with their defaults.
 func (o *readOptions) addTo(flags *pflag.FlagSet) {
 	o.retries, o.timeout = 1, 60
+	addSwitch(flags, &o.sweep, "sweep", "", `read everything on device that nothing claims, and keep what shows by itself
+that it is metadata of this volume. It takes as long as reading the whole
+device. Without this option that is done only where groups of an allocator
+cannot be found in another way.`)
+	flags.Var(&o.superblock, "superblock", `open the volume by its backup superblock N, from 1 to 6. Without this option
+a backup is used if the superblock is damaged.`)
 	flags.Var(&o.retries, "retries", `try a block that cannot be read N more times; 1 without this option. Where a
 large read fails, smaller ones find the blocks that are at fault.`)
 	flags.Var(&o.timeout, "read-timeout", `let a read count as failed that has not come back after N seconds; 60 without
@@ -47,13 +57,34 @@ func (o *readOptions) checkMap(report string) error {
 // refuse returns an error if one of the options was given: with -I they mean
 // nothing.
 func (o *readOptions) refuse(flags *pflag.FlagSet) error {
-	for _, name := range []string{"retries", "read-timeout", "map", "from"} {
+	for _, name := range []string{"sweep", "superblock", "retries", "read-timeout", "map", "from"} {
 		if flags.Changed(name) {
 			return fmt.Errorf("--%s is for making an image: it does not go with -I", name)
 		}
 	}
 	return nil
 }
+
+// backup is the number of a backup superblock.
+type backup int
+
+func (b *backup) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > volume.Backups {
+		return fmt.Errorf("it must be a number from 1 to %d", volume.Backups)
+	}
+	*b = backup(n)
+	return nil
+}
+
+func (b *backup) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*b))
+}
+
+func (b *backup) Type() string { return "N" }
 
 // count is the value of an option that is a number.
 type count int
