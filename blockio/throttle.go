@@ -62,6 +62,9 @@ func NewThrottle(ctx context.Context, r io.ReaderAt, pace Pace) *Throttle {
 // It must not be called at the same time as ReadAt.
 func (t *Throttle) LimitJobs(n int) { t.jobs = make(chan struct{}, n) }
 
+// Jobs returns how many reads are under way at once at most, 0 for no limit.
+func (t *Throttle) Jobs() int { return cap(t.jobs) }
+
 // ReadAt implements [io.ReaderAt]. Where the rate is limited a long read is made
 // in pieces, so that the device is busy all the time and never for long. Errors
 // are those of the reader; of a [*BadError] all pieces have their part.

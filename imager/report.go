@@ -44,6 +44,7 @@ type Run struct {
 	Source    string  `json:"source"` // the file or device that was read
 	Output    string  `json:"output"` // and that was written
 	Seconds   float64 `json:"seconds"`
+	Jobs      int     `json:"jobs"`              // reads under way at once at most, 0: no limit
 	Direct    bool    `json:"direct"`            // the source was read past the page cache
 	Reads     uint64  `json:"reads"`             // requests to the source
 	BytesRead uint64  `json:"bytes_read"`        // from the source

@@ -192,9 +192,13 @@ func (s *Source) walked() {
 // ran tells about a run that copied the source to output since start.
 func (s *Source) ran(output string, start time.Time) *Run {
 	reads, bytes := s.dev.Reads()
+	jobs := 0
+	if t, ok := s.in.through.(*blockio.Throttle); ok {
+		jobs = t.Jobs()
+	}
 	return &Run{
 		Source: s.name, Output: output, Seconds: time.Since(start).Seconds(),
-		Direct: s.dev.Direct(), Reads: reads, BytesRead: bytes,
+		Jobs: jobs, Direct: s.dev.Direct(), Reads: reads, BytesRead: bytes,
 	}
 }
 

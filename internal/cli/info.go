@@ -208,9 +208,6 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 	if len(r.Options) > 0 {
 		row("options", "%s", strings.Join(r.Options, " "))
 	}
-	if r.Mounted != "" {
-		row("mounted", "at %s, when it was copied", r.Mounted)
-	}
 	for _, s := range r.Slots {
 		switch {
 		case s.Unknown != "":
@@ -232,6 +229,9 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 		row("skipped "+c.Class, "%d blocks, %s", c.Blocks, bytesText(c.Bytes))
 	}
 	row("zeroed", "%d inodes, %s", r.Redacted.Inodes, bytesText(r.Redacted.Bytes))
+	if r.Interrupted {
+		row("interrupted", "what had not been found by then is missing")
+	}
 	for _, run := range r.NotRead {
 		row("not read", "%d blocks from block %d on", run.Len, run.Start)
 	}
