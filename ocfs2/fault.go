@@ -56,6 +56,10 @@ func (e *BlockError) Unwrap() error {
 	return e.Err
 }
 
+// maxFaults is how many faults make the rest of a long list not worth a look: the
+// block holds something else.
+const maxFaults = 32
+
 // faults collects the faults of one structure. It allocates nothing as long as
 // there are none.
 type faults struct {

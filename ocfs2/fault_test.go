@@ -4,6 +4,7 @@
 package ocfs2
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"strings"
@@ -344,5 +345,15 @@ func TestBlockError(t *testing.T) {
 	}
 	if !strings.Contains(ErrChecksum.Error(), "checksum") {
 		t.Error(ErrChecksum)
+	}
+}
+
+// TestFaultsOfGarbage checks that a bucket full of nonsense costs no more than a
+// look: a wrong extent may name thousands of them.
+func TestFaultsOfGarbage(t *testing.T) {
+	b := bytes.Repeat([]byte{0xFF}, BucketSize)
+	sb := &SuperBlock{Geometry: Geometry{BlockBits: 12, ClusterBits: 12, Clusters: 1000}}
+	if n := len(AsBucket(b).Faults(sb)); n == 0 || n > 50 {
+		t.Errorf("%d faults", n)
 	}
 }

@@ -169,6 +169,9 @@ func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 	}
 	var before uint32
 	for i, e := range a.All() {
+		if len(f.found) >= maxFaults {
+			break
+		}
 		field := func(name string) string { return fmt.Sprintf("xh_entries[%d].%s", i, name) }
 		b := record(a.b, xhEntries, xattrEntrySize, i)
 		nameLen := int(u8(b, xeNameLen))
