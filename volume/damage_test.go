@@ -180,7 +180,7 @@ type outcome struct {
 // check walks the volume with the damage of c.
 func (s *soundVolume) check(ctx context.Context, c *damage.Case) (o outcome) {
 	bad := func(format string, args ...any) { o.wrong = append(o.wrong, fmt.Sprintf(format, args...)) }
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // five are enough on an idle machine
 	defer cancel()
 	v, err := volume.Open(ctx, damage.Overlay{Base: s.file, Patches: c.Patches})
 	if err != nil {

@@ -46,6 +46,17 @@ func (c *Case) cuts(e edge) bool {
 	return false
 }
 
+// replaces reports whether nothing is left of a block.
+func (c *Case) replaces(block uint64) bool {
+	if c == nil {
+		return false
+	}
+	off := int64(block) * c.blockSize //nolint:gosec // a sound volume
+	return slices.ContainsFunc(c.Patches, func(p Patch) bool {
+		return p.Off <= off && off+c.blockSize <= p.Off+int64(len(p.Data))
+	})
+}
+
 func (c *Case) touches(s span) bool {
 	off := int64(s.block)*c.blockSize + int64(s.off) //nolint:gosec // a sound volume
 	for _, p := range c.Patches {

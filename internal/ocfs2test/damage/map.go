@@ -353,7 +353,7 @@ func some(n int) []int {
 
 // Reachable returns the blocks that can be reached on the sound volume without
 // what is said by any of the bytes that c changes; all that can be reached if c is
-// nil. With names, inodes are also found by their entries in directories.
+// nil. A pointer to a block that holds nothing any more does not count. With names, inodes are also found by their entries in directories.
 func (m *Map) Reachable(c *Case, names bool) *Set {
 	s := newSet()
 	entered := map[uint64]bool{superBlock: true}
@@ -364,7 +364,9 @@ func (m *Map) Reachable(c *Case, names bool) *Set {
 			if e.name && !names || c.cuts(e) {
 				continue
 			}
-			s.add(e.to)
+			if !e.enter || !c.replaces(e.to.Start) {
+				s.add(e.to)
+			}
 			if e.enter && !entered[e.to.Start] {
 				entered[e.to.Start] = true
 				todo = append(todo, e.to.Start)
