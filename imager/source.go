@@ -5,9 +5,7 @@ package imager
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -247,11 +245,7 @@ func (s *Source) Report() (*Report, error) {
 	if err != nil || trailer == nil {
 		return nil, err
 	}
-	report := new(Report)
-	if err := json.Unmarshal(trailer.Report, report); err != nil {
-		return nil, fmt.Errorf("report in the image: %w", err)
-	}
-	return report, nil
+	return decodeReport(trailer.Report)
 }
 
 // absent returns the blocks that a packed image stores and does not really have:
