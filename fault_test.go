@@ -1,7 +1,9 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build amd64
+// The race detector sees nothing of another process.
+
+//go:build amd64 && !race
 
 package o2image_test
 

@@ -1,6 +1,10 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
+// The race detector sees nothing of another process.
+
+//go:build !race
+
 package o2image_test
 
 import (
