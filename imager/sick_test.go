@@ -1,6 +1,10 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
+// The FUSE library does not compile for 386.
+
+//go:build !386
+
 package imager_test
 
 import (

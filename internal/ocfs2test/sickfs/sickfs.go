@@ -1,6 +1,10 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
+// The FUSE library does not compile for 386.
+
+//go:build !386
+
 // Package sickfs shows a volume as a file on a disk that fails: a file system of
 // one file, by way of FUSE. It needs root.
 package sickfs
