@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,13 +97,26 @@ func (d *Device) measure() error {
 	}
 	// Some file systems take O_DIRECT and then refuse to read. Other errors
 	// belong to the place that was read, and to whoever asks for it.
-	b := getBounce()
-	defer putBounce(b)
-	if _, err := d.pread((*b)[:d.align], 0); refusesDirect(err) {
-		return err
+	tried := make(chan error, 1)
+	go func() {
+		b := getBounce()
+		defer putBounce(b)
+		_, err := d.pread((*b)[:d.align], 0)
+		tried <- err
+	}()
+	select {
+	case err := <-tried:
+		if refusesDirect(err) {
+			return err
+		}
+	case <-time.After(openTimeout):
 	}
 	return nil
 }
+
+// openTimeout is how long Open waits to find out whether direct reads work. A
+// device that does not answer has not refused them.
+const openTimeout = 5 * time.Second
 
 func (d *Device) measureSector(fd int) error {
 	if d.block {

@@ -97,8 +97,9 @@ const (
 	// fails takes far longer than one that does not, often half a minute: to
 	// find one bad block, fewer and smaller steps are better than halves.
 	fanout = 16
-	// maxHung is how many reads may hang before no more are begun.
-	maxHung = 64
+	// maxHung is how many reads may hang before no more are begun, and maxSilent
+	// how many of a device that has not answered a single one.
+	maxHung, maxSilent = 256, 4
 	// maxLost is how much memory of callers may get lost, in reads. Then all
 	// reads go through memory of the salvager.
 	maxLost = 16
@@ -116,7 +117,7 @@ const (
 // remembers the blocks that cannot be read, and does not try them again.
 //
 // A read that has not come back after a time counts as failed. It cannot be
-// taken back: its memory is left to it. While 64 reads hang, nothing more is
+// taken back: its memory is left to it. While 256 reads hang, nothing more is
 // read.
 //
 // All methods may be called concurrently.
@@ -125,6 +126,8 @@ type Salvager struct {
 	size int64
 	opts SalvageOptions
 	unit atomic.Int64 // size of a block in bytes
+
+	answered atomic.Bool // there was an answer to a read
 
 	hung atomic.Int32 // reads that have not come back
 	lost atomic.Int32 // of those that had memory of a caller
@@ -186,7 +189,7 @@ func (s *Salvager) ReadAt(p []byte, off int64) (int, error) {
 
 // mayLose reports whether a range may be read whole, into memory of the caller.
 func (s *Salvager) mayLose(off, end int64) bool {
-	if s.stopped() || s.hung.Load() >= maxHung || s.lost.Load() >= maxLost {
+	if s.stopped() || s.silent() || s.lost.Load() >= maxLost {
 		return false
 	}
 	s.mu.Lock()
@@ -236,6 +239,12 @@ func (s *Salvager) stopped() bool {
 	}
 }
 
+// silent reports whether so many reads hang that no more are begun.
+func (s *Salvager) silent() bool {
+	n := s.hung.Load()
+	return n >= maxHung || n >= maxSilent && !s.answered.Load()
+}
+
 // read reads all of p, once. Where that takes too long it returns without p:
 // with [ErrLost].
 func (s *Salvager) read(p []byte, off int64) error {
@@ -252,6 +261,7 @@ func (s *Salvager) read(p []byte, off int64) error {
 	}
 	select {
 	case err := <-done:
+		s.answered.Store(true)
 		return err
 	case <-late:
 	case <-s.opts.Stop:
@@ -264,6 +274,7 @@ func (s *Salvager) read(p []byte, off int64) error {
 	s.hung.Add(1)
 	go func() {
 		<-done
+		s.answered.Store(true)
 		s.hung.Add(-1)
 	}()
 	if len(p) > copied {
@@ -374,7 +385,7 @@ func (r *salvage) pass(todo []span, size int64) []span {
 			case r.s.stopped():
 				r.skip(piece, ErrStopped)
 				continue
-			case r.s.hung.Load() >= maxHung:
+			case r.s.silent():
 				r.skip(piece, errNoAnswer)
 				continue
 			case r.failed > r.limit():

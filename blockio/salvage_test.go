@@ -255,37 +255,50 @@ func TestSalvagerSegmentsHang(t *testing.T) {
 	}
 }
 
-// TestSalvagerDead reads a device that answers nothing: it gives up soon, with a
-// bounded number of reads.
+// TestSalvagerDead reads a device that answers nothing, or nothing any more: it
+// gives up soon, with a bounded number of reads.
 func TestSalvagerDead(t *testing.T) {
 	t.Parallel()
-	let := make(chan struct{})
-	defer close(let)
-	var reads atomic.Int32
-	s := blockio.NewSalvager(funcReader(func([]byte, int64) (int, error) {
-		reads.Add(1)
-		<-let
-		return 0, syscall.EIO
-	}), 1<<30, blockio.SalvageOptions{Retries: 1, Timeout: 300 * time.Millisecond})
-	s.SetBlockSize(4096)
-	var wg sync.WaitGroup
-	for i := range int64(16) {
-		wg.Go(func() {
-			for j := range int64(64) {
-				off := (64*i + j) << 20
-				_, err := s.ReadAt(make([]byte, 1<<20), off)
-				for errors.Is(err, blockio.ErrLost) {
-					_, err = s.ReadAt(make([]byte, 1<<20), off)
-				}
-				if blockio.Within(err, off, 1<<20) == nil {
-					t.Errorf("at %d: %v", off, err)
-				}
+	for _, answers := range []bool{false, true} {
+		let := make(chan struct{})
+		var reads atomic.Int32
+		s := blockio.NewSalvager(funcReader(func(p []byte, off int64) (int, error) {
+			if answers && off == 0 && len(p) == 512 {
+				return len(p), nil
 			}
-		})
-	}
-	wg.Wait()
-	if n := reads.Load(); n > 64+16 {
-		t.Errorf("%d reads hang", n)
+			reads.Add(1)
+			<-let
+			return 0, syscall.EIO
+		}), 1<<30, blockio.SalvageOptions{Retries: 1, Timeout: 100 * time.Millisecond})
+		s.SetBlockSize(4096)
+		if _, err := s.ReadAt(make([]byte, 512), 0); (err == nil) != answers {
+			t.Errorf("answers %t: %v", answers, err)
+		}
+		const inFlight = 16
+		var wg sync.WaitGroup
+		for i := range int64(inFlight) {
+			wg.Go(func() {
+				for j := range int64(64) {
+					off := (64*i + j) << 20
+					_, err := s.ReadAt(make([]byte, 1<<20), off)
+					for errors.Is(err, blockio.ErrLost) {
+						_, err = s.ReadAt(make([]byte, 1<<20), off)
+					}
+					if blockio.Within(err, off, 1<<20) == nil {
+						t.Errorf("at %d: %v", off, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		most := int32(4 + inFlight)
+		if answers {
+			most = 256 + inFlight
+		}
+		if n := reads.Load(); n > most {
+			t.Errorf("answers %t: %d reads hang", answers, n)
+		}
+		close(let)
 	}
 }
 

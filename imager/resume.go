@@ -20,9 +20,10 @@ import (
 // earlier is an image of the volume that was made before, and lacks something.
 type earlier struct {
 	src      *Source
-	held     *blockset.Set // the blocks that it has
-	doubtful func(block []byte) bool
-	redacted Redacted // what had been taken out of its blocks
+	data     io.ReaderAt             // of the volume
+	held     *blockset.Set           // the blocks that it has
+	doubtful func(block []byte) bool // tells what the image does not really have
+	redacted Redacted                // what had been taken out of its blocks
 }
 
 // openEarlier opens an image to go on from. A raw one does not tell which blocks
@@ -32,7 +33,7 @@ func openEarlier(ctx context.Context, name string, m *mapfile.Map, opts CreateOp
 	if err != nil {
 		return nil, err
 	}
-	e := &earlier{src: src}
+	e := &earlier{src: src, data: src.vol}
 	if src.packed != nil {
 		err = e.usePacked(ctx, opts.Exact)
 	} else {
@@ -191,7 +192,7 @@ func (o *overlay) next(off int64, n int) (part int, held bool) {
 // fromImage fills p from the image, and reports whether that is what the volume
 // has.
 func (o *overlay) fromImage(p []byte, off int64) bool {
-	if n, _ := o.src.vol.ReadAt(p, off); n < len(p) {
+	if n, _ := o.data.ReadAt(p, off); n < len(p) {
 		return false
 	}
 	if o.doubtful == nil {
@@ -200,7 +201,7 @@ func (o *overlay) fromImage(p []byte, off int64) bool {
 	block := p
 	if int64(len(p)) < o.blockSize {
 		block = make([]byte, o.blockSize)
-		if n, _ := o.src.vol.ReadAt(block, off/o.blockSize*o.blockSize); n < len(block) {
+		if n, _ := o.data.ReadAt(block, off/o.blockSize*o.blockSize); n < len(block) {
 			return false
 		}
 	}

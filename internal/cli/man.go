@@ -41,7 +41,10 @@ const (
       read, followed or stored. Standard error says how much of it in ten lines
 at most, the report says all.
 129, 130, 143
-      Ended by SIGHUP, SIGINT or SIGTERM; nothing is left behind.
+      Ended by SIGHUP, SIGINT or SIGTERM. If metadata was read by then there is
+      an image of it, which says that it is partial; otherwise nothing is left
+      behind. --map and --from make a whole image of it. A second signal ends
+      the program at once.
 141
       Killed by SIGPIPE: the reader of standard output went away.
 `

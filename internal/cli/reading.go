@@ -36,8 +36,8 @@ a backup is used if the superblock is damaged.`)
 	flags.Var(&o.retries, "retries", `try a block that cannot be read N more times; 1 without this option. Where a
 large read fails, smaller ones find the blocks that are at fault.`)
 	flags.Var(&o.timeout, "read-timeout", `let a read count as failed that has not come back after N seconds; 60 without
-this option, never with 0. The rest is read meanwhile. While 64 reads hang,
-nothing more is read.`)
+this option, never with 0. The rest is read meanwhile. While 256 reads
+hang, nothing more is read.`)
 	flags.StringVar(&o.mapFile, "map", "", "write to `file` which bytes of device are in the image (+), which cannot be\n"+`read (-), and which were not tried or are not metadata (?): a map of GNU
 ddrescue. It is written when the image is complete, that of an interrupted
 run too.`)

@@ -78,6 +78,9 @@ type kind struct {
 // others. The last line is where. There are no lines if nothing was found.
 func summary(report *o2image.Report, where string) []string {
 	var lines []string
+	if report.Interrupted {
+		lines = append(lines, "interrupted: --map and --from make a whole image of this one")
+	}
 	if len(report.NotRead) > 0 {
 		var blocks uint64
 		for _, run := range report.NotRead {
