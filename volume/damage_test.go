@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -341,5 +343,22 @@ func (s *soundVolume) expect(t *testing.T, c *damage.Case, whole bool) {
 		if !known(wrong) {
 			t.Errorf("%s: %s", c.Name, wrong)
 		}
+	}
+}
+
+// TestDamageMemory runs the cases of one volume in a process that gets little
+// memory: nothing may be allocated because a disk says so.
+func TestDamageMemory(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "volume.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // threads of C reserve much
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// Go reserves some 1.2 GB of addresses for itself, most of which it never uses.
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", `ulimit -v 1572864 && exec "$0" "$@"`,
+		program, "-test.short", "-test.run=^TestDamage$", "-damage=min-b512-c4k: ")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
