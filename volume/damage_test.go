@@ -127,8 +127,8 @@ func TestDamage(t *testing.T) {
 	}
 	close(jobs)
 	workers.Wait()
-	t.Logf("%d cases, %d that something contradicts, %d without a usable superblock, %d with blocks missing, %d with file data in the set; %d known gaps",
-		res.cases, res.witnessed, res.unusable, res.lost, res.leaked, res.gaps)
+	t.Logf("%d cases, %d that something contradicts, %d without a usable superblock, %d with blocks missing, %d even after a sweep, %d with file data in the set; %d known gaps",
+		res.cases, res.witnessed, res.unusable, res.lost, res.swept, res.leaked, res.gaps)
 	if !testing.Short() && *onlyDamage == "" && res.cases < leastCases {
 		t.Errorf("only %d cases", res.cases)
 	}
@@ -140,9 +140,9 @@ func TestDamage(t *testing.T) {
 
 // results gathers the outcomes of cases.
 type results struct {
-	mu                                             sync.Mutex
-	cases, witnessed, unusable, lost, leaked, gaps int
-	failures                                       []string
+	mu                                                    sync.Mutex
+	cases, witnessed, unusable, lost, swept, leaked, gaps int
+	failures                                              []string
 }
 
 func (r *results) add(s *soundVolume, c *damage.Case, o outcome) {
@@ -157,6 +157,9 @@ func (r *results) add(s *soundVolume, c *damage.Case, o outcome) {
 	}
 	if o.lost > 0 {
 		r.lost++
+	}
+	if o.swept > 0 {
+		r.swept++
 	}
 	if o.leaked > 0 {
 		r.leaked++
@@ -174,6 +177,7 @@ func (r *results) add(s *soundVolume, c *damage.Case, o outcome) {
 type outcome struct {
 	unusable bool
 	lost     int // blocks missing
+	swept    int // of these after a sweep
 	leaked   int // blocks of data in the set
 	findings []volume.Finding
 	wrong    []string
@@ -209,9 +213,21 @@ func (s *soundVolume) check(ctx context.Context, c *damage.Case) (o outcome) {
 		return o // another geometry is another volume
 	}
 	if len(missing) > 0 {
-		reach := s.m.Reachable(c, false)
+		reach := s.m.Reachable(c, true)
 		if n := len(slices.DeleteFunc(slices.Clone(missing), func(b uint64) bool { return !reach.Has(b) })); n > 0 {
 			bad("%d blocks lost that do not depend on it", n)
+		}
+	}
+	if len(missing) > 0 {
+		swept, err := v.Metadata(ctx, volume.Options{Sweep: true})
+		if err != nil {
+			bad("the sweep ends with %v", err)
+			return o
+		}
+		still := without(s.set, swept)
+		o.swept = len(still)
+		if slices.ContainsFunc(still, func(b uint64) bool { return meta.Blocks.Has(b) }) {
+			bad("a sweep finds less")
 		}
 	}
 	switch {
