@@ -185,7 +185,7 @@ func (h *hanging) ReadAt(p []byte, off int64) (int, error) {
 func TestSalvagerHangs(t *testing.T) {
 	t.Parallel()
 	h := &hanging{content: random(1 << 20), at: 300_000, let: make(chan struct{})}
-	s := blockio.NewSalvager(h, 1<<20, blockio.SalvageOptions{Retries: 1, Timeout: 500 * time.Millisecond})
+	s := blockio.NewSalvager(h, 1<<20, blockio.SalvageOptions{Retries: 1, Timeout: time.Second})
 	s.SetBlockSize(4096)
 	lost := make([]byte, 1<<20)
 	if _, err := s.ReadAt(lost, 0); !errors.Is(err, blockio.ErrLost) {
@@ -219,7 +219,7 @@ func TestSalvagerSegmentsHang(t *testing.T) {
 	t.Parallel()
 	h := &hanging{content: random(1 << 20), at: 36*8192 + 100, let: make(chan struct{})}
 	defer close(h.let)
-	s := blockio.NewSalvager(h, 1<<20, blockio.SalvageOptions{Timeout: 500 * time.Millisecond})
+	s := blockio.NewSalvager(h, 1<<20, blockio.SalvageOptions{Timeout: time.Second})
 	s.SetBlockSize(4096)
 	whole := make([]byte, 1<<20)
 	for _, apart := range []bool{false, true} {
@@ -306,11 +306,11 @@ func TestSalvagerDead(t *testing.T) {
 // before each of its blocks was tried.
 func TestSalvagerSlow(t *testing.T) {
 	t.Parallel()
-	src := &source{content: make([]byte, 1<<20), delay: 20 * time.Millisecond}
+	src := &source{content: make([]byte, 1<<20), delay: 250 * time.Millisecond}
 	for off := int64(0); off < 1<<20; off += 4096 {
 		src.bad = append(src.bad, off)
 	}
-	s := blockio.NewSalvager(src, 1<<20, blockio.SalvageOptions{Retries: 1, Timeout: 40 * time.Millisecond})
+	s := blockio.NewSalvager(src, 1<<20, blockio.SalvageOptions{Retries: 1, Timeout: 600 * time.Millisecond})
 	s.SetBlockSize(4096)
 	_, err := s.ReadAt(make([]byte, 1<<20), 0)
 	for errors.Is(err, blockio.ErrLost) {

@@ -539,3 +539,35 @@ func TestUnreadableStart(t *testing.T) {
 	}
 	src.Close()
 }
+
+// TestBlockDevice has sectors fail of a real block device: a loop device, whose
+// reads the kernel passes on to the sick file.
+func TestBlockDevice(t *testing.T) {
+	v := newSickVolume(t, "min-b2k-c4k")
+	last := v.stored[len(v.stored)-2]
+	bad := int64(last.Start+last.Len/2) * v.bs / pageSize * pageSize
+	sick := sickfs.Mount(t, v.path, func(r sickfs.Read) syscall.Errno {
+		if r.Touches(bad, pageSize) {
+			return syscall.EIO
+		}
+		return 0
+	})
+	dir := t.TempDir()
+	opts := sickOptions()
+	opts.Exact, opts.Map = true, filepath.Join(dir, "map")
+	out := filepath.Join(dir, "out")
+	report, err := imager.Create(t.Context(), ocfs2test.Loop(t, sick.Path), out, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []image.Run{{Start: uint64(bad / v.bs), Len: uint64(pageSize / v.bs)}}
+	if !slices.Equal(report.NotRead, want) || !report.Incomplete() {
+		t.Errorf("not read: %v, want %v", report.NotRead, want)
+	}
+	v.check(t, out)
+	m := checkMap(t, v, opts.Map, out)
+	failed := []mapfile.Block{{Pos: bad, Size: pageSize, Status: mapfile.BadSector}}
+	if got := slices.DeleteFunc(m.Blocks, func(b mapfile.Block) bool { return b.Status != mapfile.BadSector }); !slices.Equal(got, failed) {
+		t.Errorf("the map says %v cannot be read, want %v", got, failed)
+	}
+}

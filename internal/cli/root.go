@@ -50,6 +50,9 @@ journal, are replaced by zeros.
 
 Damage on the volume does not end the run. What could not be read or
 followed is left out, and the exit status and the report say so.
+A first signal ends only the reading: the image is completed with what was
+read by then, and with --map and --from a second run reads the rest. In a raw
+image nothing but the map and the report tells what is missing.
 
 The image is packed: the blocks one after the other, with a bitmap that
 tells their places. With -r it is raw: a sparse file as long as the volume
@@ -93,6 +96,11 @@ Compressed on the way, and without a file on this node:
 
   # o2image --zstd /dev/sda1 - | ssh host 'cat > sda1.out.zst'
   # o2image /dev/sda1 - | gzip | ssh host 'cat > sda1.out.gz'
+
+From a disk that fails, and once more for what is missing:
+
+  # o2image --map sda1.map /dev/sda1 sda1.out
+  # o2image --map sda1.map --from sda1.out /dev/sda1 sda1.out
 
 A raw image through a pipe, and its holes made again:
 

@@ -1,6 +1,11 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
+// The FUSE library does not compile for 386, and the race detector sees nothing
+// of another process.
+
+//go:build !386 && !race
+
 package cli
 
 import (
