@@ -39,8 +39,9 @@ type keptRange struct {
 func (k keptRange) end() int64 { return k.off + int64(k.n) }
 
 const (
-	// keepUnit is the largest range that is compressed as one, in bytes.
-	keepUnit = 128 << 10
+	// keepUnit is the largest range that is compressed as one, in bytes. Inodes
+	// resemble each other: in larger ranges they become smaller.
+	keepUnit = 512 << 10
 	// keepRatio is how many times smaller a range must become to be kept.
 	keepRatio = 3
 	// keptOverhead is what a kept range takes besides its bytes.

@@ -109,7 +109,7 @@ func TestRetainerReadsOnce(t *testing.T) {
 func TestRetainerBudget(t *testing.T) {
 	file := mixed(16 << 20)
 	source := &counted{r: bytes.NewReader(file)}
-	r := blockio.NewRetainer(source, 10_000)
+	r := blockio.NewRetainer(source, 36_000)
 	for off := 0; off < len(file); off += 1 << 16 {
 		if _, err := r.ReadAt(make([]byte, 1<<16), int64(off)); err != nil {
 			t.Fatal(err)
@@ -138,5 +138,37 @@ func TestRetainerFails(t *testing.T) {
 			t.Errorf("%d, %v", n, err)
 		}
 		r.Seal()
+	}
+}
+
+// Blocks that resemble each other need little more than what differs: a budget
+// that ranges of 128 KiB, each with the likeness anew, do not fit.
+func TestRetainerLikeness(t *testing.T) {
+	const size, block = 8 << 20, 4096
+	rng := rand.New(rand.NewPCG(3, 4))
+	likeness := make([]byte, 400)
+	for i := range likeness {
+		likeness[i] = byte(rng.Uint32())
+	}
+	file := make([]byte, size)
+	for b := range size / block {
+		copy(file[b*block:], likeness)
+		file[b*block+100], file[b*block+101] = byte(b), byte(b>>8)
+	}
+	source := &counted{r: bytes.NewReader(file)}
+	r := blockio.NewRetainer(source, 36_000)
+	buf := make([]byte, 1<<20)
+	for pass := range 2 {
+		for off := int64(0); off < size; off += int64(len(buf)) {
+			if _, err := r.ReadAt(buf, off); err != nil || !bytes.Equal(buf, file[off:][:len(buf)]) {
+				t.Fatalf("pass %d, byte %d: %v", pass, off, err)
+			}
+		}
+		if pass == 0 {
+			r.Seal()
+		}
+	}
+	if source.n != size {
+		t.Errorf("%d bytes read of %d", source.n, size)
 	}
 }

@@ -244,3 +244,23 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// A frame of zeros is as small as the format allows, and zstd reads it.
+func TestZeros(t *testing.T) {
+	enc, err := seekable.NewEncoder(seekable.DefaultLevel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, seekable.FrameSize)
+	for _, f := range []seekable.Frame{enc.Zeros(seekable.FrameSize), enc.Encode(want)} {
+		// Magic, header with size, 8 blocks of at most 128 KiB, checksum.
+		if len(f.Data) > 4+5+8*4+4 {
+			t.Errorf("%d bytes", len(f.Data))
+		}
+		cmd := exec.CommandContext(t.Context(), "zstd", "-dc")
+		cmd.Stdin = bytes.NewReader(f.Data)
+		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("zstd -d: %d bytes, %v", len(got), err)
+		}
+	}
+}

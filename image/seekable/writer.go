@@ -5,6 +5,7 @@ package seekable
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 
@@ -44,13 +45,42 @@ func NewEncoder(level int) (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Encoder{enc: enc}
-	e.zero = e.Encode(make([]byte, FrameSize))
-	return e, nil
+	plain := enc.EncodeAll(zeros[:], nil)
+	return &Encoder{enc: enc, zero: zeroFrame(plain[len(plain)-checksumSize:])}, nil
+}
+
+// zeros is what many pieces of an image are.
+var zeros [FrameSize]byte
+
+// Of a frame (RFC 8878, section 3.1.1).
+const (
+	frameHeader = 2<<6 | 1<<5 | 1<<2 // contents of 4 bytes' size in a single segment, with a checksum
+	blockRLE    = 1 << 1
+	blockLast   = 1
+	blockMax    = 128 << 10 // bytes that a block stands for
+)
+
+// zeroFrame returns the frame of FrameSize zeros with the given checksum, in the
+// fewest bytes there are: blocks of one byte that is repeated.
+func zeroFrame(checksum []byte) Frame {
+	b := le.AppendUint32(nil, frameMagic)
+	b = append(b, frameHeader)
+	b = le.AppendUint32(b, FrameSize)
+	for left := FrameSize; left > 0; left -= blockMax {
+		header := uint32(blockMax<<3 | blockRLE)
+		if left == blockMax {
+			header |= blockLast
+		}
+		b = append(b, byte(header), byte(header>>8), byte(header>>16), 0)
+	}
+	return Frame{Data: append(b, checksum...), Size: FrameSize}
 }
 
 // Encode returns a frame of p, which is not empty nor longer than [FrameSize].
 func (e *Encoder) Encode(p []byte) Frame {
+	if len(p) == FrameSize && bytes.Equal(p, zeros[:]) {
+		return e.zero
+	}
 	return Frame{Data: e.enc.EncodeAll(p, nil), Size: len(p)}
 }
 
@@ -59,7 +89,7 @@ func (e *Encoder) Zeros(size int) Frame {
 	if size == FrameSize {
 		return e.zero
 	}
-	return e.Encode(make([]byte, size))
+	return e.Encode(zeros[:size])
 }
 
 // Writer writes frames in sequence, and the table behind them.
