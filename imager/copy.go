@@ -16,9 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"o2image/blockio"
+	"o2image/blockset"
 	"o2image/image"
 	"o2image/image/seekable"
 	"o2image/redact"
+	"o2image/volume"
 )
 
 // notRead is what an image holds, over and over, in place of a block that could
@@ -62,6 +64,7 @@ type copier struct {
 	strict    bool              // a block that cannot be read ends the copy
 	gap       int               // what may be read and thrown away between blocks, as in blockio.ReadOptions
 	redact    *redact.Redactor  // nil: bit for bit
+	classes   *blockset.Set     // classes of the blocks, with redact; nil if not known
 	holes     *blockio.Device   // tells where the source has holes, nil if it cannot
 	ordered   bool              // the sink takes pieces in the order of the file only
 	hash      bool              // return the SHA-256 of the pieces
@@ -72,6 +75,7 @@ type copier struct {
 	progress  func(Progress)    // nil if nobody wants to know
 
 	inodes, bytes atomic.Uint64 // redacted
+	withheld      atomic.Uint64 // blocks
 	mu            sync.Mutex
 	notRead       []image.Run
 	interrupted   bool // a block was left out because reading was stopped
@@ -168,6 +172,23 @@ func (c *copier) isHole(p image.Piece) bool {
 	return true
 }
 
+// redactBlocks takes out of the blocks in p, from block blkno on, what is not to
+// be in the image.
+func (c *copier) redactBlocks(blkno uint64, p []byte) {
+	for b := range slices.Chunk(p, c.blockSize) {
+		if n := c.redact.Block(b); n > 0 {
+			c.inodes.Add(1)
+			c.bytes.Add(uint64(n))
+		}
+		if c.classes != nil && !isNotRead(b) {
+			if class, ok := c.classes.Tag(blkno); ok && c.redact.Withhold(b, blkno, volume.Class(class)) {
+				c.withheld.Add(1)
+			}
+		}
+		blkno++
+	}
+}
+
 // compress makes the frame of a piece.
 func (f *filled) compress(enc *seekable.Encoder) {
 	if f.zero {
@@ -206,13 +227,8 @@ func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layo
 	if c.redact == nil {
 		return nil
 	}
-	for _, s := range segs {
-		for b := range slices.Chunk(s.P, c.blockSize) {
-			if n := c.redact.Block(b); n > 0 {
-				c.inodes.Add(1)
-				c.bytes.Add(uint64(n))
-			}
-		}
+	for i, s := range f.Segments {
+		c.redactBlocks(s.Blkno, segs[i].P)
 	}
 	return nil
 }

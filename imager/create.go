@@ -162,7 +162,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault
-		c.redact = redact.New(vol.Super())
+		c.redact, c.classes = redact.New(vol.Super()), meta.Blocks
 	}
 	p, err := planImage(meta, vol.Super().Geometry, opts.Raw, redaction, report)
 	if err != nil {

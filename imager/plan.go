@@ -109,6 +109,7 @@ func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out out
 	p.report.Interrupted = p.report.Interrupted || c.interrupted
 	p.report.Redacted.Inodes += c.inodes.Load()
 	p.report.Redacted.Bytes += c.bytes.Load()
+	p.report.Redacted.Blocks += c.withheld.Load()
 	if p.copied != nil {
 		p.copied()
 	}

@@ -73,6 +73,7 @@ type ClassCount struct {
 type Redacted struct {
 	Inodes uint64 `json:"inodes"` // inode blocks whose contents were zeroed, copies in journals included
 	Bytes  uint64 `json:"bytes"`
+	Blocks uint64 `json:"blocks"` // blocks that were withheld, since nothing shows that they are metadata
 }
 
 // classFree is the name under which a report counts the blocks of allocators

@@ -388,7 +388,7 @@ func (s *targetSink) writeBlocks(blocks []byte, blkno uint64) error {
 	off := int64(blkno) * int64(s.blockSize)
 	from := 0
 	for i := 0; i < len(blocks); i += s.blockSize {
-		if !isNotRead(blocks[i:][:s.blockSize]) {
+		if b := blocks[i:][:s.blockSize]; !isNotRead(b) && !redact.IsWithheld(b) {
 			continue
 		}
 		if err := s.writePart(blocks[from:i], off+int64(from)); err != nil {

@@ -11,6 +11,11 @@
 // a journal. [Redactor.Keep] is the other direction: when a redacted block is
 // written back, the contents that the target still has survive.
 //
+// A damaged pointer can make a block of file data part of the metadata set, and
+// free blocks of allocators hold what was there before. A block that nothing
+// shows to be metadata of the volume is withheld: a visible text stands in its
+// place, which is not written back. See [Redactor.Withhold].
+//
 // A block's metadata ECC is computed anew only if it was right before, so that
 // a block that was damaged stays recognisably damaged.
 package redact
@@ -18,17 +23,19 @@ package redact
 import "o2image/ocfs2"
 
 // Redactor redacts the blocks of one volume. It may be used concurrently.
-type Redactor struct {
-	ecc bool // the volume's blocks carry check values
-}
+type Redactor struct{ sb *ocfs2.SuperBlock }
 
 // New returns a redactor for the volume with the superblock sb.
-func New(sb *ocfs2.SuperBlock) *Redactor { return &Redactor{ecc: sb.HasECC()} }
+func New(sb *ocfs2.SuperBlock) *Redactor { return &Redactor{sb: sb} }
 
 // Block zeroes the file data in b, a whole block, and returns how many bytes it
 // cleared: up to the last byte that was not zero.
 func (r *Redactor) Block(b []byte) int {
-	data := fileData(b)
+	return r.zero(b, r.doubtfulData(b))
+}
+
+// zero clears data, a part of b, and returns how much of it was not zero.
+func (r *Redactor) zero(b, data []byte) int {
 	n := used(data)
 	if n == 0 {
 		return 0
@@ -81,7 +88,7 @@ func used(data []byte) int {
 // change does something to b that its check value must follow if it was right.
 func (r *Redactor) change(b []byte, do func()) {
 	state := ocfs2.ECCInvalid
-	if r.ecc {
+	if r.sb.HasECC() {
 		state, _ = ocfs2.KindInode.VerifyECC(b)
 	}
 	do()
@@ -101,4 +108,42 @@ func fileData(b []byte) []byte {
 		return nil
 	}
 	return d.InlineData()
+}
+
+// doubtfulData returns fileData, and what may be contents of a regular file
+// although the fields that tell contradict each other.
+func (r *Redactor) doubtfulData(b []byte) []byte {
+	if ocfs2.Identify(b) != ocfs2.KindInode {
+		return nil
+	}
+	return r.inodeData(b)
+}
+
+// inodeData is doubtfulData for a block that is an inode by its own number and
+// its generation, if not by its signature.
+func (r *Redactor) inodeData(b []byte) []byte {
+	d := ocfs2.AsDinode(b)
+	off, n := d.InlineDataRange()
+	system := d.SuballocSlot() == ocfs2.InvalidSlot && d.IsSystem()
+	switch {
+	case d.DynFeatures().Has(ocfs2.DynInlineData):
+		if system && d.Union() != ocfs2.UnionInlineData || holdsEntries(b[off:][:n], d.Blkno()) {
+			return nil
+		}
+		return b[off:][:n]
+	case !system && d.Union() == ocfs2.UnionExtents && !d.IsDir() && !d.IsSymlink() &&
+		d.Size() > 0 && d.Size() <= uint64(n) && d.Clusters() == 0 && d.LastExtentBlk() == 0 && //nolint:gosec // a length
+		d.Extents().Faults(r.sb, ocfs2.TreeData) != nil:
+		return b[off:][:n] // contents without the flag
+	}
+	return nil
+}
+
+// holdsEntries reports whether area begins as a directory does: with an entry
+// "." for the directory itself.
+func holdsEntries(area []byte, ino uint64) bool {
+	for e, fault := range ocfs2.DirEntries(area) {
+		return fault == nil && e.Ino == ino && string(e.Name) == "."
+	}
+	return false
 }

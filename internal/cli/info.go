@@ -229,6 +229,7 @@ func printReport(row func(name, format string, args ...any), r *o2image.Report) 
 		row("skipped "+c.Class, "%d blocks, %s", c.Blocks, bytesText(c.Bytes))
 	}
 	row("zeroed", "%d inodes, %s", r.Redacted.Inodes, bytesText(r.Redacted.Bytes))
+	row("withheld", "%d blocks", r.Redacted.Blocks)
 	if r.Interrupted {
 		row("interrupted", "what had not been found by then is missing")
 	}

@@ -1,0 +1,107 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redact
+
+import (
+	"slices"
+
+	"o2image/ocfs2"
+	"o2image/volume"
+)
+
+// withheld is what an image holds, over and over, in place of a block that
+// nothing shows to be metadata.
+const withheld = "O2IMAGE-WITHHELD"
+
+// IsWithheld reports whether b stands for a block that was withheld.
+func IsWithheld(b []byte) bool {
+	for part := range slices.Chunk(b, len(withheld)) {
+		if string(part) != withheld {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// Withhold replaces b, block blkno of the given class, by a text if nothing
+// shows that it is metadata of this volume, and reports whether it did so. An
+// inode without its signature keeps everything but what may be contents of a
+// file. Blocks of zeros stay.
+//
+// Blocks of system files, journals and symlinks, and those before the first
+// group, have no marks: they stay.
+func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
+	kind := ocfs2.Identify(b)
+	if kind != ocfs2.KindNone && kind.Identity(b, blkno, r.sb.Generation) == nil || used(b) == 0 {
+		return false
+	}
+	switch class {
+	case volume.ClassInode:
+		if r.marks(ocfs2.KindInode, b, blkno) == enough && kind != ocfs2.KindInode {
+			r.zero(b, r.inodeData(b))
+		}
+	case volume.ClassExtent, volume.ClassDxLeaf:
+	case volume.ClassDirectory:
+		if r.entries(b) {
+			return false
+		}
+	case volume.ClassBucket:
+		if len(b) != ocfs2.BucketSize || plausibleBucket(b) {
+			return false
+		}
+	default:
+		return false
+	}
+	for kind := ocfs2.KindSuper; kind <= ocfs2.KindDirBlock; kind++ {
+		if r.marks(kind, b, blkno) >= enough {
+			return false
+		}
+	}
+	for n := 0; n < len(b); {
+		n += copy(b[n:], withheld)
+	}
+	return true
+}
+
+// enough is how many marks of a kind show that a block is of it: of signature,
+// own number and generation.
+const enough = 2
+
+// marks returns how many of the marks of a kind block b has.
+func (r *Redactor) marks(kind ocfs2.Kind, b []byte, blkno uint64) int {
+	has := 3
+	if _, ok := kind.Generation(b); !ok { // directory blocks have none
+		has--
+	}
+	return has - len(kind.Identity(b, blkno, r.sb.Generation))
+}
+
+// entries reports whether b is filled with directory entries, or one that is in
+// use stands somewhere in it.
+func (r *Redactor) entries(b []byte) bool {
+	const align = 4
+	sound := true
+	for _, fault := range ocfs2.DirEntries(b) {
+		sound = sound && fault == nil
+	}
+	if sound {
+		return true
+	}
+	for off := 0; off+align <= len(b); off += align {
+		for e, fault := range ocfs2.DirEntries(b[off:]) {
+			if fault == nil && e.Ino != 0 && e.NameLen > 0 && e.FileType != ocfs2.FileUnknown && e.Faults(r.sb) == nil {
+				return true
+			}
+			break
+		}
+	}
+	return false
+}
+
+// plausibleBucket reports whether b could be an xattr bucket that is in use.
+func plausibleBucket(b []byte) bool {
+	const header, entry = 16, 16
+	area := ocfs2.AsBucket(b)
+	return area.Count() > 0 && header+area.Count()*entry <= area.FreeStart() && area.FreeStart() <= len(b)
+}
