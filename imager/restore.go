@@ -122,6 +122,7 @@ type restoring struct {
 	opts   RestoreOptions
 
 	runs     func() iter.Seq2[image.Run, error] // the stored blocks
+	lacking  bool                               // zeros in the image may stand for blocks that it does not have
 	redacted bool                               // contents of inline files are zero, or may be
 	dirty    bool                               // a replay of a journal would write such contents, or may
 	stored   uint64                             // bytes of the stored blocks
@@ -180,6 +181,7 @@ func (r *restoring) readImage(ctx context.Context) error {
 		}
 		r.report.describe(ctx, vol, meta)
 		r.runs = spans(meta)
+		r.lacking = !meta.Complete()
 		r.stored = meta.Blocks.Count() << vol.Super().BlockBits
 		r.redacted = inline // a raw image does not say
 		if inline && r.report.mayBeDirty() {
@@ -316,7 +318,7 @@ func (r *restoring) write(ctx context.Context, target device, held *holdback) er
 	if err := target.Extend(int64(sb.Bytes())); err != nil {
 		return err
 	}
-	out := &targetSink{target: target, blockSize: sb.BlockSize(), held: held}
+	out := &targetSink{target: target, blockSize: sb.BlockSize(), held: held, lacking: r.lacking}
 	if r.redacted {
 		out.redact = redact.New(sb)
 	}
@@ -347,6 +349,7 @@ type targetSink struct {
 	target    device
 	blockSize int
 	redact    *redact.Redactor // nil: the blocks hold all that they had
+	lacking   bool             // zeros may stand for blocks that the image does not have
 	held      *holdback
 }
 
@@ -388,7 +391,8 @@ func (s *targetSink) writeBlocks(blocks []byte, blkno uint64) error {
 	off := int64(blkno) * int64(s.blockSize)
 	from := 0
 	for i := 0; i < len(blocks); i += s.blockSize {
-		if b := blocks[i:][:s.blockSize]; !isNotRead(b) && !redact.IsWithheld(b) {
+		b := blocks[i:][:s.blockSize]
+		if !isNotRead(b) && !redact.IsWithheld(b) && !(s.lacking && bytes.Equal(b, zeroPiece[:len(b)])) {
 			continue
 		}
 		if err := s.writePart(blocks[from:i], off+int64(from)); err != nil {
