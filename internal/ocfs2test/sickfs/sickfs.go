@@ -76,10 +76,12 @@ func Mount(t testing.TB, image string, answer Answer) *Volume {
 	v := &Volume{Path: filepath.Join(dir, fileName), answer: answer, image: f, size: uint64(info.Size()), removed: make(chan struct{})}
 	server, err := fs.Mount(dir, &root{file: &file{v: v}}, &fs.Options{MountOptions: fuse.MountOptions{
 		DirectMountStrict: true,
-		FsName:            image,
-		Name:              "sick",
-		MaxWrite:          maxRead, // of reads too
-		DisableSplice:     true,
+		// Not the name of the volume: the C tools would take that for mounted, and
+		// wait for a mount that does not answer.
+		FsName:        "sickfs",
+		Name:          "sick",
+		MaxWrite:      maxRead, // of reads too
+		DisableSplice: true,
 	}})
 	if err != nil {
 		t.Fatal(err)
