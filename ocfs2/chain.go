@@ -72,7 +72,7 @@ func (l ChainList) Faults(sb *SuperBlock) []Fault {
 	if bpc := sb.BlocksPerCluster(); l.BPC() == 0 || bpc%uint64(l.BPC()) != 0 { //nolint:gosec // from 16 bits
 		f.add("cl_bpc", fmt.Sprint(l.BPC()), "a divisor of "+decimal(bpc))
 	}
-	f.fits("cl_count", l.Count(), l.Cap())
+	f.exactly("cl_count", l.Count(), l.Cap())
 	f.fits("cl_next_free_rec", l.Used(), min(l.Count(), l.Cap()))
 	for i, chain := range l.All() {
 		field := func(name string) string { return fmt.Sprintf("cl_recs[%d].%s", i, name) }

@@ -128,8 +128,8 @@ func (d Dinode) chainSums(f *faults) {
 func (d Dinode) inlineFaults(f *faults) {
 	room := uint64(len(d.id2(idData)))
 	count := uint64(d.InlineCount())
-	if count > room {
-		f.within([]Fault{{"ocfs2_inline_data", "id_count", decimal(count), "at most " + decimal(room)}})
+	if count != room {
+		f.within([]Fault{{"ocfs2_inline_data", "id_count", decimal(count), decimal(room)}})
 	}
 	if d.IsDir() {
 		f.equal("i_size", d.Size(), count)

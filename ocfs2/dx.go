@@ -65,7 +65,7 @@ func (l DxEntryList) All() iter.Seq2[int, DxEntry] { return records(l.Len, l.Ent
 // Faults returns the contradictions in the list.
 func (l DxEntryList) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_dx_entry_list"}
-	f.fits("de_count", l.Count(), l.Cap())
+	f.exactly("de_count", l.Count(), l.Cap())
 	f.fits("de_num_used", l.Used(), min(l.Count(), l.Cap()))
 	for i, e := range l.All() {
 		if !sb.Contains(e.Blkno, 1) {

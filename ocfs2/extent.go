@@ -141,7 +141,7 @@ func (l ExtentList) leafClusters() uint64 {
 func (l ExtentList) Faults(sb *SuperBlock, tree Tree) []Fault {
 	f := faults{structure: "ocfs2_extent_list"}
 	f.fits("l_tree_depth", l.Depth(), MaxTreeDepth)
-	f.fits("l_count", l.Count(), l.Cap())
+	f.exactly("l_count", l.Count(), l.Cap())
 	f.fits("l_next_free_rec", l.Used(), min(l.Count(), l.Cap()))
 	var next uint64 // first key that the records so far leave free
 	for i, rec := range l.All() {

@@ -92,6 +92,14 @@ func (f *faults) fits(field string, got, limit int) {
 	}
 }
 
+// exactly wants a capacity to be what there is room for: that is what Linux and
+// mkfs.ocfs2 write, and a smaller one hides records.
+func (f *faults) exactly(field string, got, room int) {
+	if got != room {
+		f.add(field, strconv.Itoa(got), strconv.Itoa(room))
+	}
+}
+
 // inVolume wants a field to be the number of a block that can be read.
 func (f *faults) inVolume(field string, g Geometry, blkno uint64) {
 	if !g.Contains(blkno, 1) {

@@ -196,6 +196,7 @@ func TestFaults(t *testing.T) {
 		{"refcount-root-(records)-512", long(0x34, 4), "rf_flags"},
 		{"refcount-root-(records)-512", long(0x34, 1), "rf_flags"},
 		{"refcount-root-(records)-512", word(0x80, 24), "rl_count"},
+		{"refcount-root-(records)-512", word(0x80, 22), "rl_count"},
 		{"refcount-root-(records)-512", word(0x82, 24), "rl_used"},
 		{"refcount-root-(records)-512", quad(0x90, huge), "rl_recs[0].r_cpos"},
 		{"refcount-root-(tree)-512", word(0x84, 24), "l_next_free_rec"},
@@ -256,6 +257,7 @@ func TestFaultsOfLogs(t *testing.T) {
 	}{
 		{"closed window", window(0, 0, 0, 304), nil},
 		{"open window", window(990, 10, 3, 304), nil},
+		{"bitmap short of its room", window(0, 0, 0, 303), []string{"la_size"}},
 		{"bitmap behind the block", window(0, 0, 0, 305), []string{"la_size"}},
 		{"more bits than bytes", window(0, 305*8, 3, 304), []string{"i_total"}},
 		{"window outside", window(991, 10, 3, 304), []string{"la_bm_off"}},
@@ -265,9 +267,10 @@ func TestFaultsOfLogs(t *testing.T) {
 		{"unused record", records(39, 1, 0, 0xFFFFFFFF), nil},
 		{"record outside", records(39, 1, 990, 11), []string{"tl_recs[0].t_start"}},
 		{"log behind the block", records(40, 0, 0, 0), []string{"tl_count"}},
-		{"more used than room", records(3, 4, 0, 0), []string{"tl_used"}},
+		{"log short of its room", records(38, 0, 0, 0), []string{"tl_count"}},
+		{"more used than room", records(39, 40, 0, 0), []string{"tl_used"}},
 		{"longest fast symlink", symlink(319), nil},
-		{"fast symlink behind the block", symlink(320), []string{"i_size"}},
+		{"fast symlink behind the block", symlink(320), []string{"i_size", "l_count"}},
 	} {
 		got := fieldsOf(AsDinode(c.block).Faults(20, sb))
 		if diff := cmp.Diff(c.want, got); diff != "" {

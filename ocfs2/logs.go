@@ -41,7 +41,7 @@ func (l LocalAlloc) Bitmap() Bitmap {
 // Faults returns the contradictions in the window.
 func (l LocalAlloc) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_local_alloc"}
-	f.fits("la_size", l.Size(), max(0, len(l.b)-laBitmap))
+	f.exactly("la_size", l.Size(), max(0, len(l.b)-laBitmap))
 	window := uint64(l.Clusters())
 	if window == 0 {
 		return f.found
@@ -102,7 +102,7 @@ func (l TruncateLog) All() iter.Seq2[int, TruncateRec] { return records(l.Len, l
 // Faults returns the contradictions in the log.
 func (l TruncateLog) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_truncate_log"}
-	f.fits("tl_count", l.Count(), l.Cap())
+	f.exactly("tl_count", l.Count(), l.Cap())
 	f.fits("tl_used", l.Used(), min(l.Count(), l.Cap()))
 	for i, rec := range l.All() {
 		if rec.Start != 0 && uint64(rec.Start)+uint64(rec.Clusters) > uint64(sb.Clusters) {

@@ -67,7 +67,7 @@ func (l RefcountList) All() iter.Seq2[int, RefcountRec] { return records(l.Len, 
 // Faults returns the contradictions in the list.
 func (l RefcountList) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_refcount_list"}
-	f.fits("rl_count", l.Count(), l.Cap())
+	f.exactly("rl_count", l.Count(), l.Cap())
 	f.fits("rl_used", l.Used(), min(l.Count(), l.Cap()))
 	var next uint64
 	clusters := uint64(sb.Clusters)

@@ -35,13 +35,63 @@ var onlyDamage = flag.String("damage", "", "only cases with this text in \"VOLUM
 // leastCases is how many cases there are to be at least.
 const leastCases = 3000
 
-// knownGaps are what the walk is not good enough for yet. To be empty.
+// knownGaps are fields, and blocks, that something contradicts although the walk
+// finds nothing wrong: it does not look at them. To be empty.
 var knownGaps = []string{
-	"no finding names it",
+	"dr_list.e_int_clusters=",
+	"h_list.e_blkno=",
+	"h_list.e_leaf_clusters=",
+	"h_list.l_next_free_rec=",
+	"h_list.l_tree_depth=",
+	"id2.i_list.e_blkno=",
+	"id2.i_list.e_flags=",
+	"id2.i_list.l_next_free_rec=",
+	"id2.i_list.l_tree_depth=",
+	"journal superblock: garbage",
+	"journal superblock: swapped",
+	"journal superblock: zeroed",
+	"journal_superblock.h_blocktype=",
+	"journal_superblock.h_magic=",
+	"journal_superblock.s_blocksize=",
+	"journal_superblock.s_maxlen=",
+	"ocfs2_chain_list.cl_bpc=",
+	"ocfs2_chain_list.cl_cpg=",
+	"ocfs2_dinode.i_clusters=",
+	"ocfs2_dinode.i_dyn_features=",
+	"ocfs2_dinode.i_generation=",
+	"ocfs2_dinode.i_last_eb_blk=",
+	"ocfs2_dinode.i_refcount_loc=",
+	"ocfs2_dinode.i_size=",
+	"ocfs2_dinode.i_suballoc_loc=",
+	"ocfs2_dinode.i_xattr_loc=",
+	"ocfs2_dir_block_trailer.db_blkno=",
+	"ocfs2_dir_block_trailer.db_parent_dinode=",
+	"ocfs2_dir_block_trailer.db_signature=",
+	"ocfs2_dir_entry.inode=",
+	"ocfs2_dx_entry_list.de_count=",
+	"ocfs2_dx_root_block.dr_last_eb_blk=",
+	"ocfs2_extent_block.h_next_leaf_blk=",
+	"ocfs2_group_desc.bg_size=",
+	"ocfs2_refcount_block.rf_clusters=",
+	"ocfs2_refcount_block.rf_last_eb_blk=",
+	"ocfs2_refcount_block.rf_parent=",
+	"ocfs2_refcount_rec.r_clusters=",
+	"ocfs2_super_block.s_max_slots=",
+	"ocfs2_xattr_header.xh_num_buckets=",
+	"quota block: garbage",
+	"quota block: swapped",
+	"quota block: zeroed",
+	"rf_list.e_blkno=",
+	"slot map: garbage",
+	"slot map: zeroed",
+	"xattr bucket: swapped",
+	"xattr bucket: zeroed",
+	"xt_list.e_int_clusters=",
 }
 
-func known(wrong string) bool {
-	return slices.ContainsFunc(knownGaps, func(gap string) bool { return strings.Contains(wrong, gap) })
+func known(wrong string, c *damage.Case) bool {
+	return wrong == "no finding names it" &&
+		slices.ContainsFunc(knownGaps, func(gap string) bool { return strings.Contains(c.Name, gap) })
 }
 
 // soundVolume is a volume before it is damaged.
@@ -165,7 +215,7 @@ func (r *results) add(s *soundVolume, c *damage.Case, o outcome) {
 		r.leaked++
 	}
 	for _, wrong := range o.wrong {
-		if known(wrong) {
+		if known(wrong, c) {
 			r.gaps++
 			continue
 		}
@@ -356,7 +406,7 @@ func (s *soundVolume) expect(t *testing.T, c *damage.Case, whole bool) {
 		o.wrong = append(o.wrong, fmt.Sprintf("of what is there still, %d blocks are missing", o.lost))
 	}
 	for _, wrong := range o.wrong {
-		if !known(wrong) {
+		if !known(wrong, c) {
 			t.Errorf("%s: %s", c.Name, wrong)
 		}
 	}
