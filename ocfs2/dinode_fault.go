@@ -31,7 +31,7 @@ func (d Dinode) Faults(blkno uint64, sb *SuperBlock) []Fault {
 		f.within(d.LocalAlloc().Faults(sb))
 	case UnionChain:
 		f.within(d.Chains().Faults(sb))
-		d.chainSums(&f)
+		d.chainSums(&f, sb)
 	case UnionTruncateLog:
 		f.within(d.TruncateLog().Faults(sb))
 	case UnionInlineData:
@@ -65,6 +65,9 @@ func (d Dinode) featureFaults(f *faults, sb *SuperBlock) {
 	}
 	if dyn.Has(DynHasXattr) && !sb.Incompat.Has(IncompatXattr) {
 		bad("no xattrs without the xattr feature")
+	}
+	if dyn.Has(DynHasXattr) && !dyn.Has(DynInlineXattr) && d.XattrLoc() == 0 {
+		f.add("i_xattr_loc", "0", "a block, or inline xattrs")
 	}
 	if dyn.Has(DynInlineXattr) {
 		if !dyn.Has(DynHasXattr) {
@@ -115,13 +118,17 @@ func (d Dinode) pointerFaults(f *faults, sb *SuperBlock) {
 }
 
 // chainSums compares the bit counts of an allocator with those of its chains.
-func (d Dinode) chainSums(f *faults) {
+func (d Dinode) chainSums(f *faults, sb *SuperBlock) {
 	var free, total uint64
 	for _, chain := range d.Chains().All() {
 		free += uint64(chain.Free)
 		total += uint64(chain.Total)
 	}
 	f.equal("i_total", uint64(d.BitmapTotal()), total)
+	if bpc := uint64(d.Chains().BPC()); bpc > 0 { //nolint:gosec // from 16 bits
+		f.equal("i_clusters", uint64(d.Clusters()), uint64(d.BitmapTotal())/bpc)
+	}
+	f.equal("i_size", d.Size(), uint64(d.Clusters())<<sb.ClusterBits)
 	f.equal("i_used", uint64(d.BitmapUsed()), total-free)
 }
 
@@ -145,6 +152,12 @@ func (d Dinode) extentFaults(f *faults, sb *SuperBlock) {
 		f.add("i_size", decimal(d.Size()), fmt.Sprintf("less than %d in a fast symlink", len(d.id2(iID2))))
 	}
 	f.within(list.Faults(sb, TreeData))
+	if list.Depth() == 0 {
+		d.flagFaults(f, list)
+	}
+	if d.IsDir() && d.Size() == 0 {
+		f.add("i_size", "0", "room for entries")
+	}
 	if list.Depth() > 0 {
 		f.inVolume("i_last_eb_blk", sb.Geometry, d.LastExtentBlk())
 	} else {
@@ -154,5 +167,22 @@ func (d Dinode) extentFaults(f *faults, sb *SuperBlock) {
 	// mkfs.ocfs2 leaves the trailer out of the size of an indexed lost+found.
 	if over := d.Size() % uint64(sb.BlockSize()); d.IsDir() && over != 0 && over != uint64(sb.BlockSize()-dirTrailerSize) { //nolint:gosec // a size
 		f.add("i_size", decimal(d.Size()), "a multiple of the block size")
+	}
+}
+
+// flagFaults checks that only extents of regular files are unwritten, and only
+// those of files with a refcount tree are shared.
+func (d Dinode) flagFaults(f *faults, list ExtentList) {
+	allowed := uint8(ExtUnwritten)
+	if d.DynFeatures().Has(DynHasRefcount) {
+		allowed |= ExtRefcounted
+	}
+	if !d.IsRegular() || d.IsSystem() {
+		allowed = 0
+	}
+	for i, rec := range list.All() {
+		if rec.Clusters > 0 && rec.Flags&^allowed != 0 {
+			f.add(fmt.Sprintf("l_recs[%d].e_flags", i), inHex(uint64(rec.Flags)), "no bits but "+inHex(uint64(allowed)))
+		}
 	}
 }

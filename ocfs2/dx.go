@@ -141,6 +141,7 @@ func (r DxRoot) Faults(blkno uint64, sb *SuperBlock, dir uint64) []Fault {
 	}
 	if r.Inline() {
 		f.equal("dr_clusters", uint64(r.Clusters()), 0)
+		f.equal("dr_last_eb_blk", r.LastExtentBlk(), 0)
 		f.within(r.Entries().Faults(sb))
 		f.equal("dr_num_entries", uint64(r.NumEntries()), uint64(r.Entries().Used())) //nolint:gosec // from 16 bits
 		return f.found

@@ -145,7 +145,7 @@ func (l ExtentList) Faults(sb *SuperBlock, tree Tree) []Fault {
 	f.fits("l_next_free_rec", l.Used(), min(l.Count(), l.Cap()))
 	var next uint64 // first key that the records so far leave free
 	for i, rec := range l.All() {
-		if rec.IsEmpty() && i == 0 {
+		if rec.IsEmpty() && i == 0 && (l.Depth() == 0 || rec.Blkno == 0) {
 			continue
 		}
 		field := func(name string) string { return fmt.Sprintf("l_recs[%d].%s", i, name) }
@@ -160,6 +160,9 @@ func (l ExtentList) Faults(sb *SuperBlock, tree Tree) []Fault {
 		case l.Depth() > 0:
 			if !sb.Contains(rec.Blkno, 1) {
 				f.inVolume(field("e_blkno"), sb.Geometry, rec.Blkno)
+			}
+			if rec.IsEmpty() {
+				f.add(field("e_int_clusters"), "0", "a range of keys")
 			}
 		case rec.IsEmpty():
 			f.add(field("e_leaf_clusters"), "0", "0 in the first record only")

@@ -156,7 +156,7 @@ func (js JournalSuper) Wide() bool { return js.Incompat&JournalIncompat64Bit != 
 func (js JournalSuper) Faults(sb *SuperBlock, blocks uint64) []Fault {
 	f := faults{structure: "journal_superblock_s"}
 	f.equal("s_blocksize", uint64(js.BlockSize), uint64(sb.BlockSize())) //nolint:gosec // positive
-	f.atMost("s_maxlen", uint64(js.MaxLen), blocks)
+	f.equal("s_maxlen", uint64(js.MaxLen), blocks)
 	if js.First == 0 || js.First >= js.MaxLen {
 		f.add("s_first", decimal(uint64(js.First)), "a block of the log")
 	}

@@ -81,6 +81,9 @@ func (l RefcountList) Faults(sb *SuperBlock) []Fault {
 			continue
 		}
 		next = rec.Cpos + uint64(rec.Clusters)
+		if rec.Clusters == 0 {
+			f.add(field("r_clusters"), "0", "clusters that are shared")
+		}
 	}
 	return f.found
 }
@@ -156,6 +159,7 @@ func (r RefcountBlock) Faults(blkno uint64, sb *SuperBlock, root uint64) []Fault
 		f.add("rf_flags", inHex(uint64(flags)), "0 or 2 in the root, 1 in leaves")
 	}
 	if !r.IsTree() {
+		f.equal("rf_clusters", uint64(r.Clusters()), 0)
 		f.within(r.Recs().Faults(sb))
 		return f.found
 	}

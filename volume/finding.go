@@ -126,6 +126,9 @@ func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
 	if errors.Is(err, blockio.ErrStopped) || errors.Is(err, context.Canceled) {
 		return
 	}
+	if errors.Is(err, errNoted) {
+		return
+	}
 	if at, ok := errors.AsType[*badBlock](err); ok {
 		blkno, o.path = at.blkno, at.path
 	}

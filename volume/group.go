@@ -71,13 +71,20 @@ func (w *walk) allocator(ctx context.Context, ino uint64, d ocfs2.Dinode) {
 		a.role = w.guessRole(ctx, ino, chains)
 		w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged, "an allocator that the system directory does not name", "")
 	}
-	if a.role != roleClusters {
+	if a.role == roleClusters {
+		if chains.BPC() != 1 || chains.CPG() != w.v.sb.GroupBits() {
+			w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged,
+				fmt.Sprintf("cl_cpg and cl_bpc: got %d and %d, want %d and 1", chains.CPG(), chains.BPC(), w.v.sb.GroupBits()), "")
+		}
+	} else {
 		a.bpc = int(w.v.sb.BlocksPerCluster()) //nolint:gosec // at most 2048
 		if chains.BPC() != a.bpc {
 			w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged, fmt.Sprintf("cl_bpc: got %d, want %d", chains.BPC(), a.bpc), "")
 		}
 		if bits := chains.CPG() * a.bpc; bits > 0 && a.total%uint64(bits) == 0 { //nolint:gosec // both positive
 			a.bits = bits
+		} else if a.total > 0 {
+			w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged, fmt.Sprintf("cl_cpg: groups of %d bits do not make up %d", bits, a.total), "")
 		}
 	}
 	w.mu.Lock()

@@ -22,6 +22,7 @@ type leaf struct {
 	o      origin
 	check  func(blkno uint64, b []byte, o origin)
 	used   func(first []byte) uint64 // units in use, by the first one; nil: all
+	of     uint64                    // blocks of the whole run, if this is its first part
 }
 
 // maxLeaves is how many leaves are read together.
@@ -30,6 +31,7 @@ const maxLeaves = 256
 // addLeaf has a leaf read and checked, together with others.
 func (w *walk) addLeaf(l leaf) {
 	piece := uint64(pieceSize >> w.v.sb.BlockBits)
+	l.of = l.blocks
 	for l.blocks > 0 {
 		part := l
 		part.blocks = min(l.blocks, piece)
@@ -41,7 +43,7 @@ func (w *walk) addLeaf(l leaf) {
 		w.leaves = append(w.leaves, part)
 		w.leafBlocks += part.blocks
 		w.mu.Unlock()
-		l.blkno, l.blocks = l.blkno+part.blocks, l.blocks-part.blocks
+		l.blkno, l.blocks, l.used = l.blkno+part.blocks, l.blocks-part.blocks, nil
 	}
 }
 
@@ -92,7 +94,11 @@ func (w *walk) readLeaves(ctx context.Context, leaves []leaf) {
 				}
 			}
 			if n == 0 && l.used != nil {
-				l.blocks = min(l.blocks, max(1, l.used(b))*l.unit)
+				used := l.used(b)
+				if used == 0 || used*l.unit > l.of {
+					w.note(l.o, blkno, Damaged, fmt.Sprintf("xh_num_buckets: got %d, want 1 to %d", used, l.of/l.unit), "")
+				}
+				l.blocks = min(l.blocks, max(1, used)*l.unit)
 			}
 			l.check(blkno, b, l.o)
 		}
@@ -127,10 +133,23 @@ func (w *walk) contentsLeaf(d ocfs2.Dinode, ino uint64, class Class) (l leaf, bl
 		l.check = func(blkno uint64, b []byte, o origin) {
 			w.dirBlock(blkno, b, ino, trailer, o)
 		}
+	case class == ClassJournal:
+		all := blocks
+		l.check, blocks = func(blkno uint64, b []byte, o origin) { w.journalSuper(blkno, b, all, o) }, min(blocks, 1)
 	case d.Flags().Has(ocfs2.InodeQuota):
 		l.check = func(blkno uint64, b []byte, o origin) { w.verify(ocfs2.KindQuotaBlock, blkno, b, o) }
 	}
 	return l, blocks
+}
+
+// journalSuper checks the first block of a journal of so many blocks.
+func (w *walk) journalSuper(blkno uint64, b []byte, blocks uint64, o origin) {
+	js, ok := ocfs2.DecodeJournalSuper(b)
+	if !ok {
+		w.note(o, blkno, Damaged, "no superblock of a journal", "")
+		return
+	}
+	w.faults(o, blkno, js.Faults(w.v.sb, blocks))
 }
 
 // dirBlock checks a block of directory dir, and remembers the inodes that it
@@ -229,6 +248,9 @@ func (w *walk) place(kind ocfs2.Kind, b []byte, blkno uint64, a *allocator, grou
 	}
 	if int(bit) != i {
 		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_bit: got %d, want %d", kind, bit, i), "")
+	}
+	if loc == 0 && blkno-uint64(bit) != group && int(bit) == i {
+		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_loc: got 0, want %d", kind, group), "")
 	}
 	if loc != 0 && loc != group {
 		w.note(o, blkno, Damaged, fmt.Sprintf("%s: suballoc_loc: got %d, want %d or 0", kind, loc, group), "")

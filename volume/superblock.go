@@ -304,6 +304,11 @@ func (v *Volume) correct(ctx context.Context) {
 	}
 	if slots > 0 && (sb.MaxSlots > ocfs2.MaxSlots || sb.MaxSlots < slots) {
 		set(v, "s_max_slots", &sb.MaxSlots, slots)
+	} else if slots > 0 && slots != sb.MaxSlots {
+		v.found = append(v.found, Finding{
+			Severity: Damaged, Class: ClassSuper, Block: sb.Blkno,
+			Text: fmt.Sprintf("s_max_slots: got %d, the system directory has journals of %d", sb.MaxSlots, slots),
+		})
 	}
 	v.correctFeatures(ctx, bitmap, names)
 }

@@ -56,6 +56,7 @@ type tree struct {
 	last     uint64 // the rightmost leaf; 0 if list holds the leaf records itself
 	clusters uint64 // of all leaf records
 	most     uint64 // clusters, or more if the owner's size says so
+	single   bool   // a leaf record stands for a block, not for clusters
 	dense    bool   // it has no holes, and nothing behind its clusters
 }
 
@@ -79,6 +80,12 @@ func indexTree(dx ocfs2.DxRoot, blkno uint64) tree {
 func bucketTree(x ocfs2.XattrBlock, blkno uint64) tree {
 	n := uint64(x.TreeClusters())
 	return tree{list: x.Tree(), owner: blkno, last: x.TreeLastExtentBlk(), clusters: n, most: n}
+}
+
+// refcountTree is the tree of refcount blocks below a root.
+func refcountTree(r ocfs2.RefcountBlock, blkno uint64) tree {
+	n := uint64(r.Clusters())
+	return tree{list: r.List(), owner: blkno, last: r.LastExtentBlk(), clusters: n, most: n, single: true}
 }
 
 // treeRec is a record of an extent tree.
@@ -198,6 +205,10 @@ func (t *treeWalk) settle() {
 		t.path = nil
 		t.fault(t.root.owner, "l_recs", fmt.Sprintf("%d clusters", t.sum), fmt.Sprintf("%d, as the owner of the tree says", t.root.clusters))
 	}
+	if t.sum > t.root.clusters {
+		t.path = nil
+		t.harmless(t.root.owner, "owner of an extent tree", "clusters", t.root.clusters, t.sum)
+	}
 	for _, e := range t.errors {
 		if t.stopped || t.ctx.Err() != nil {
 			return
@@ -308,7 +319,7 @@ func (t *treeWalk) leafSum(list ocfs2.ExtentList) (sum uint64) {
 // the volume, and in two parts if only the first, of limit clusters, is sure to
 // belong to the tree.
 func (t *treeWalk) leaf(rec ocfs2.ExtentRec, owner, limit uint64) {
-	bpc, sb := t.v.sb.BlocksPerCluster(), t.v.sb
+	bpc, sb := t.unit(), t.v.sb
 	if !sb.Contains(rec.Blkno, 1) {
 		t.outOfRange(owner, rec, uint64(rec.Clusters)*bpc)
 		return
@@ -340,6 +351,14 @@ func (t *treeWalk) leaf(rec ocfs2.ExtentRec, owner, limit uint64) {
 	}
 }
 
+// unit returns the blocks that one cluster of a leaf record stands for.
+func (t *treeWalk) unit() uint64 {
+	if t.root.single {
+		return 1
+	}
+	return t.v.sb.BlocksPerCluster()
+}
+
 // children reads the extent blocks that records first..end of list point to,
 // together, and walks them in order.
 func (t *treeWalk) children(list ocfs2.ExtentList, owner uint64, first, end int) {
@@ -354,7 +373,7 @@ func (t *treeWalk) children(list ocfs2.ExtentList, owner uint64, first, end int)
 	for i := range errs {
 		rec := list.NodeRec(first + i)
 		switch {
-		case rec.Clusters == 0 && first+i == 0, rec == ocfs2.ExtentRec{}:
+		case rec.Blkno == 0 && first+i == 0, rec == ocfs2.ExtentRec{}:
 			continue // an unused record
 		case !t.v.sb.Contains(rec.Blkno, 1):
 			t.outOfRange(owner, rec, 1)
@@ -452,7 +471,7 @@ func (t *treeWalk) leafChain() {
 // spareRecords walks records that lists do not count, as far as clusters lack
 // and the records could be right.
 func (t *treeWalk) spareRecords() {
-	bpc := t.v.sb.BlocksPerCluster()
+	bpc := t.unit()
 	spares := t.spares
 	t.spares = nil
 	for _, s := range spares {

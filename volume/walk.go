@@ -161,7 +161,11 @@ func (w *walk) judge(kind ocfs2.Kind, blkno uint64, b []byte, o origin, conseque
 	}
 	faults := kind.Identity(b, blkno, w.v.sb.Generation)
 	if len(faults) > tolerated {
-		w.note(o, blkno, NotFollowed, faults[0].String()+"; "+faults[1].String(), consequence)
+		severity := NotFollowed
+		if consequence == "" {
+			severity = Damaged
+		}
+		w.note(o, blkno, severity, faults[0].String()+"; "+faults[1].String(), consequence)
 		return nil, lost
 	}
 	if len(faults) > 0 {
@@ -211,6 +215,11 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 				t.dense = true
 				w.tree(ctx, t, o, check, blocks)
 			}
+		} else if t := w.v.dataTree(d, ino); t.last != 0 || t.list.Depth() > 0 {
+			t = w.v.dataTree(d.With(d.Flags(), d.DynFeatures(), d.Mode()), ino)
+			o := o
+			o.class = ClassExtent
+			w.queue.near(func(ctx context.Context) { w.nodes(ctx, t, o) })
 		}
 	case ocfs2.UnionInlineData:
 		if area := d.InlineData(); d.IsDir() {
@@ -222,6 +231,91 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	}
 	if loc := d.XattrLoc(); loc != 0 {
 		w.queue.near(func(ctx context.Context) { w.xattrs(ctx, loc, o) })
+	}
+	if loc := d.RefcountLoc(); d.DynFeatures().Has(ocfs2.DynHasRefcount) {
+		w.queue.near(func(ctx context.Context) { w.refcounts(ctx, loc, o) })
+	}
+}
+
+// nodes adds the extent blocks of the tree of a regular file, which its
+// allocator should have led to as well, and checks them.
+func (w *walk) nodes(ctx context.Context, t tree, o origin) {
+	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "")) {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			w.failed(o, t.owner, recoveredError{err}, "")
+		case rec.node:
+			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
+		}
+	}
+}
+
+// refcounts checks the refcount tree with its root in block loc, which many
+// files can share.
+func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
+	o.class = ClassExtent
+	if !w.v.sb.Contains(loc, 1) {
+		w.note(o, o.ino, Damaged, fmt.Sprintf("i_refcount_loc: block %d is outside the volume", loc), "")
+		return
+	}
+	b, err := w.v.ReadBlock(ctx, loc)
+	if err != nil || len(ocfs2.KindRefcountBlock.Identity(b, loc, w.v.sb.Generation)) > tolerated {
+		if ctx.Err() == nil {
+			w.note(o, o.ino, Damaged, fmt.Sprintf("i_refcount_loc: block %d is no refcount block", loc), "")
+		}
+		return
+	}
+	if !w.claimed.add(loc) {
+		return
+	}
+	w.set.Add(loc, 1, uint8(ClassExtent))
+	w.belongs(ocfs2.KindRefcountBlock, b, loc)
+	w.verify(ocfs2.KindRefcountBlock, loc, b, o)
+	root := ocfs2.AsRefcountBlock(b)
+	w.faults(o, loc, root.Faults(loc, w.v.sb, 0))
+	if !root.IsTree() {
+		return
+	}
+	t := refcountTree(root, loc)
+	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "")) {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			w.failed(o, loc, recoveredError{err}, "")
+		default:
+			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
+			if !rec.node {
+				w.addLeaf(leaf{blkno: rec.Blkno, blocks: 1, unit: 1, o: o.via(loc), check: func(blkno uint64, b []byte, o origin) {
+					if cpos := ocfs2.AsRefcountBlock(b).Cpos(); cpos != rec.Cpos {
+						w.note(o, rec.list, Damaged, fmt.Sprintf("rf_cpos of refcount block %d: got %d, want %d", blkno, cpos, rec.Cpos), "")
+					}
+					w.verify(ocfs2.KindRefcountBlock, blkno, b, o)
+					w.faults(o, blkno, ocfs2.AsRefcountBlock(b).Faults(blkno, w.v.sb, loc))
+				}})
+			}
+		}
+	}
+}
+
+// nodeJudge judges the extent blocks of tree t; consequence is what is lost with
+// one that is not what it should be.
+func (w *walk) nodeJudge(t tree, o origin, consequence string) judge {
+	return func(blkno uint64, b []byte, path []uint64) ([]byte, error) {
+		at := o
+		for _, p := range path {
+			if p != t.owner {
+				at = at.via(p)
+			}
+		}
+		b, s := w.judge(ocfs2.KindExtentBlock, blkno, b, at, consequence)
+		if s == lost {
+			return nil, errNoted
+		}
+		w.belongs(ocfs2.KindExtentBlock, b, blkno)
+		return b, nil
 	}
 }
 
@@ -313,21 +407,7 @@ func (w *walk) bucketLeaf() leaf {
 func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks uint64) {
 	bpc := w.v.sb.BlocksPerCluster()
 	check.o = o
-	judge := func(blkno uint64, b []byte, path []uint64) ([]byte, error) {
-		at := o
-		for _, p := range path {
-			if p != t.owner {
-				at = at.via(p)
-			}
-		}
-		b, s := w.judge(ocfs2.KindExtentBlock, blkno, b, at, "the extents below")
-		if s == lost {
-			return nil, errNoted
-		}
-		w.belongs(ocfs2.KindExtentBlock, b, blkno)
-		return b, nil
-	}
-	for rec, err := range w.v.tree(ctx, t, judge) {
+	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "the extents below")) {
 		switch {
 		case ctx.Err() != nil:
 			return

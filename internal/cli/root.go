@@ -46,10 +46,15 @@ Directories, inodes, extent and attribute trees, allocation bitmaps and
 all system files with the journals are in the image. Attribute values and
 targets of symlinks that lie in these blocks are in it as well. Contents of
 small files that lie in inode blocks, also in old copies of them in a
-journal, are replaced by zeros.
+journal, are replaced by zeros. Blocks of allocators and directories that
+nothing shows to be metadata hold the text O2IMAGE-WITHHELD, again and again;
+with --exact they are copied as they are.
 
-Damage on the volume does not end the run. What could not be read or
-followed is left out, and the exit status and the report say so.
+Damage on the volume does not end the run. Every structure is checked, and
+where one is damaged other ways lead on: backup superblocks, the places where
+structures should be, names, links between them, and in the end the marks that
+blocks bear. What could not be read or followed all the same is left out, and
+the exit status and the report say so.
 A first signal ends only the reading: the image is completed with what was
 read by then, and with --map and --from a second run reads the rest. In a raw
 image nothing but the map and the report tells what is missing.
