@@ -214,9 +214,16 @@ func TestDefault(t *testing.T) {
 			t.Errorf("blocks (-exact +default):\n%s", diff)
 		}
 		ecc := src.Volume().Super().HasECC()
-		var changed uint64
+		var changed, withheld uint64
 		eachBlock(t, src, f, func(blkno uint64, got, want []byte) {
 			if bytes.Equal(got, want) {
+				return
+			}
+			if string(got) == strings.Repeat("O2IMAGE-WITHHELD", len(got)/16) {
+				withheld++
+				if kind := ocfs2.Identify(want); kind.Identity(want, blkno, src.Volume().Super().Generation) == nil && kind != ocfs2.KindNone {
+					t.Errorf("block %d, %s, is withheld", blkno, kind)
+				}
 				return
 			}
 			changed++
@@ -237,6 +244,9 @@ func TestDefault(t *testing.T) {
 		}
 		if report.Redacted.Inodes != changed {
 			t.Errorf("the report says %d inodes were redacted, it is %d", report.Redacted.Inodes, changed)
+		}
+		if report.Redacted.Blocks != withheld {
+			t.Errorf("the report says %d blocks were withheld, it is %d", report.Redacted.Blocks, withheld)
 		}
 		noContents(t, path, vol)
 		if !vol.Populated() {

@@ -127,7 +127,7 @@ func (r *Redactor) inodeData(b []byte) []byte {
 	system := d.SuballocSlot() == ocfs2.InvalidSlot && d.IsSystem()
 	switch {
 	case d.DynFeatures().Has(ocfs2.DynInlineData):
-		if system && d.Union() != ocfs2.UnionInlineData || holdsEntries(b[off:][:n], d.Blkno()) {
+		if system && d.Union() != ocfs2.UnionInlineData || holdsEntries(b[off:][:n]) {
 			return nil
 		}
 		return b[off:][:n]
@@ -139,11 +139,17 @@ func (r *Redactor) inodeData(b []byte) []byte {
 	return nil
 }
 
-// holdsEntries reports whether area begins as a directory does: with an entry
-// "." for the directory itself.
-func holdsEntries(area []byte, ino uint64) bool {
+// holdsEntries reports whether area begins as a directory does: with the entries
+// "." and "..". One of them may be damaged.
+func holdsEntries(area []byte) bool {
+	const second = 16 // where ".." begins
+	return startsWith(area, ".") || len(area) > second && startsWith(area[second:], "..")
+}
+
+// startsWith reports whether the first entry in area has that name.
+func startsWith(area []byte, name string) bool {
 	for e, fault := range ocfs2.DirEntries(area) {
-		return fault == nil && e.Ino == ino && string(e.Name) == "."
+		return fault == nil && e.Ino != 0 && string(e.Name) == name
 	}
 	return false
 }

@@ -155,7 +155,7 @@ func (w *walk) journalSuper(blkno uint64, b []byte, blocks uint64, o origin) {
 // dirBlock checks a block of directory dir, and remembers the inodes that it
 // names.
 func (w *walk) dirBlock(blkno uint64, b []byte, dir uint64, trailer bool, o origin) {
-	if trailer {
+	if trailer || ocfs2.AsDirTrailer(b).HasSignature() {
 		w.verify(ocfs2.KindDirBlock, blkno, b, o)
 		w.faults(o, blkno, ocfs2.AsDirTrailer(b).Faults(blkno, w.v.sb, dir))
 	}

@@ -261,7 +261,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 		return
 	}
 	b, err := w.v.ReadBlock(ctx, loc)
-	if err != nil || len(ocfs2.KindRefcountBlock.Identity(b, loc, w.v.sb.Generation)) > tolerated {
+	if err != nil || ocfs2.Identify(b) != ocfs2.KindRefcountBlock {
 		if ctx.Err() == nil {
 			w.note(o, o.ino, Damaged, fmt.Sprintf("i_refcount_loc: block %d is no refcount block", loc), "")
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"o2image/image"
 	"o2image/ocfs2"
@@ -28,6 +29,9 @@ type Reader struct {
 // [image.ErrFormat] if that is no packed image, and an error that names the
 // field if the header, the bitmap, the length of the file and the superblock
 // in the image do not agree. What follows the image proper is not looked at.
+//
+// An image with a [Record] may also be one of a volume that has no such superblock:
+// its header says what the structures of the volume did, and its hashes vouch for it.
 //
 // A superblock agrees if it has the block size and the number of blocks of the
 // header; its other fields are not judged, since damaged volumes are what images
@@ -58,7 +62,7 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 	if err := ir.bitmap.load(header.Stored); err != nil {
 		return nil, err
 	}
-	if err := ir.checkSuperBlock(); err != nil {
+	if err := ir.checkSuperBlock(); err != nil && !(ir.hasRecord && damagedOnly(err)) {
 		return nil, err
 	}
 	return ir, nil
@@ -85,14 +89,24 @@ func (r *Reader) checkSuperBlockAt(blkno uint64) error {
 		return fmt.Errorf("read superblock in the image: %w", err)
 	}
 	sb, faults := ocfs2.SalvageSuperBlock(b, blkno)
-	if sb == nil {
-		return fmt.Errorf("superblock in the image: %w", &ocfs2.BlockError{Block: blkno, Fault: faults[0]})
+	vital := slices.IndexFunc(faults, func(f ocfs2.Fault) bool {
+		return slices.Contains([]string{"i_signature", "s_blocksize_bits", "s_clustersize_bits"}, f.Field)
+	})
+	if vital >= 0 {
+		return fmt.Errorf("superblock in the image: %w", &ocfs2.BlockError{Block: blkno, Fault: faults[vital]})
 	}
 	if sb.Blocks() != r.header.Blocks {
-		return fmt.Errorf("superblock in the image, block %d: volume of %d blocks, the image header says %d",
-			blkno, sb.Blocks(), r.header.Blocks)
+		return &ocfs2.BlockError{Block: blkno, Err: fmt.Errorf("superblock in the image, block %d: volume of %d blocks, the image header says %d",
+			blkno, sb.Blocks(), r.header.Blocks)}
 	}
 	return nil
+}
+
+// damagedOnly reports whether err tells of a superblock that is in the image,
+// and could be read.
+func damagedOnly(err error) bool {
+	_, ok := errors.AsType[*ocfs2.BlockError](err)
+	return ok
 }
 
 // Size returns the length of the volume in bytes.

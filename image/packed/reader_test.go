@@ -216,11 +216,16 @@ func TestBitsBehindTheEnd(t *testing.T) {
 	}
 }
 
-// TestOpenErrors breaks an image one thing at a time.
+// recordAt and recordLen say where an image has its record, which those of 1.8.7
+// lack.
+const recordAt, recordLen = 0x80, 0x30
+
+// TestOpenErrors breaks an image without a record one thing at a time.
 func TestOpenErrors(t *testing.T) {
 	v := newVolume(t, 4096, 4096, 2000)
 	set := setOf([2]uint64{0, 9}, [2]uint64{100, 50})
 	file, l := pack(t, v, set, packed.LayoutOptions{})
+	file = change(file, recordAt, make([]byte, recordLen)...)
 	size := int(l.Size())
 	bitmapAt := size - 4096
 	const superAt = 3 * 4096 // image block of block 2
@@ -306,6 +311,10 @@ func TestOpenBackup(t *testing.T) {
 	for p := range l.Pieces() {
 		l.Fill(p, file[p.Off:p.Off+int64(p.Len)])
 	}
+	if _, err := packed.Open(bytes.NewReader(file), l.Size()); err != nil {
+		t.Errorf("no superblock, but a record: %v", err)
+	}
+	file = change(file, recordAt, make([]byte, recordLen)...)
 	if _, err := packed.Open(bytes.NewReader(file), l.Size()); err == nil || !strings.Contains(err.Error(), "block 2") {
 		t.Errorf("no superblock: got error %v, want one that names block 2", err)
 	}
