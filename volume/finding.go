@@ -146,7 +146,7 @@ func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
 func (f *findings) sorted() []Finding {
 	slices.SortFunc(f.list, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Class, b.Class),
-			cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Text, b.Text))
+			cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Text, b.Text), cmp.Compare(a.Lost, b.Lost), slices.Compare(a.Path, b.Path))
 	})
 	return f.list
 }

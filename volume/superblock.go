@@ -120,7 +120,7 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		sb, err := ocfs2.DecodeSuperBlock(block, ocfs2.SuperBlockBlkno)
 		if err == nil {
 			v := &Volume{r: r, sb: sb}
-			v.checkSuper(block, ocfs2.SuperBlockBlkno)
+			v.found = v.checkSuper(block, ocfs2.SuperBlockBlkno)
 			if v.correct(ctx); v.witnesses >= enoughWitnesses || len(backups(r, 1, Backups)) == 0 {
 				return v, nil
 			}
@@ -132,10 +132,10 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 	return nil, cmp.Or(damaged, ocfs2.ErrNotOCFS2)
 }
 
-// checkSuper notes what contradicts the superblock or backup b in block blkno.
-func (v *Volume) checkSuper(b []byte, blkno uint64) {
+// checkSuper returns what contradicts the superblock or backup b in block blkno.
+func (v *Volume) checkSuper(b []byte, blkno uint64) (found []Finding) {
 	note := func(text string) {
-		v.found = append(v.found, Finding{Severity: Damaged, Class: ClassSuper, Block: blkno, Text: text})
+		found = append(found, Finding{Severity: Damaged, Class: ClassSuper, Block: blkno, Text: text})
 	}
 	if v.sb.HasECC() {
 		switch state, bit := ocfs2.KindSuper.VerifyECC(b); state {
@@ -153,17 +153,18 @@ func (v *Volume) checkSuper(b []byte, blkno uint64) {
 	for _, f := range faults {
 		note(f.String())
 	}
+	return found
 }
 
-// checkBackups notes which backup superblocks are damaged, or differ from the
-// superblock in what is never changed.
-func (v *Volume) checkBackups(ctx context.Context) {
+// checkBackups returns what is damaged in the backup superblocks, or differs from
+// the superblock and is never changed.
+func (v *Volume) checkBackups(ctx context.Context) (found []Finding) {
 	for _, blkno := range v.sb.Backups() {
 		b, err := v.ReadBlock(ctx, blkno)
 		if err != nil {
 			continue // the copy says so
 		}
-		v.checkSuper(b, blkno)
+		found = append(found, v.checkSuper(b, blkno)...)
 		sb, _ := ocfs2.SalvageSuperBlock(b, blkno)
 		if sb == nil {
 			continue
@@ -183,13 +184,14 @@ func (v *Volume) checkBackups(ctx context.Context) {
 			{"s_dx_seed", sb.DxSeed, v.sb.DxSeed},
 		} {
 			if f.got != f.want {
-				v.found = append(v.found, Finding{
+				found = append(found, Finding{
 					Severity: Damaged, Class: ClassSuper, Block: blkno,
 					Text: fmt.Sprintf("backup superblock %s: got %v, the superblock in use has %v", f.field, f.got, f.want),
 				})
 			}
 		}
 	}
+	return found
 }
 
 var errContradicted = fmt.Errorf("%w: the superblock leads to nothing", ocfs2.ErrCorrupt)

@@ -6,6 +6,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -73,8 +74,7 @@ func (w *walk) start(ctx context.Context) {
 	for _, blkno := range sb.Backups() {
 		w.set.Add(blkno, 1, uint8(ClassSuper))
 	}
-	w.v.checkBackups(ctx)
-	for _, f := range w.v.found {
+	for _, f := range slices.Concat(w.v.found, w.v.checkBackups(ctx)) {
 		w.findings.add(f)
 	}
 	global := w.systemFiles(ctx)
