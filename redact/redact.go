@@ -85,14 +85,22 @@ func used(data []byte) int {
 	return n
 }
 
-// change does something to b that its check value must follow if it was right.
+// change does something to b that its check value must follow if it was right,
+// or right but for a single bit, which stays wrong.
 func (r *Redactor) change(b []byte, do func()) {
-	state := ocfs2.ECCInvalid
+	state, bit := ocfs2.ECCInvalid, 0
 	if r.sb.HasECC() {
-		state, _ = ocfs2.KindInode.VerifyECC(b)
+		state, bit = ocfs2.KindInode.VerifyECC(b)
+	}
+	if off, n := ocfs2.AsDinode(b).InlineDataRange(); state == ocfs2.ECCRepairable && bit/8 >= off && bit/8 < off+n {
+		state = ocfs2.ECCInvalid // the bit goes with the contents
+	}
+	if state == ocfs2.ECCRepairable {
+		ocfs2.RepairBit(b, bit)
+		defer ocfs2.RepairBit(b, bit)
 	}
 	do()
-	if state == ocfs2.ECCValid {
+	if state != ocfs2.ECCInvalid {
 		ocfs2.KindInode.UpdateECC(b)
 	}
 }

@@ -115,3 +115,18 @@ func TestDoubtfulInline(t *testing.T) {
 		})
 	}
 }
+
+// TestWrongBit redacts an inode with a single wrong bit: its check value must go
+// on to name that bit.
+func TestWrongBit(t *testing.T) {
+	b := open(t)
+	got := bytes.Clone(b.inline)
+	got[0x29] ^= 0x40 // i_mode
+	_, want := ocfs2.KindInode.VerifyECC(got)
+	if redact.New(b.sb).Block(got) == 0 {
+		t.Fatal("the contents stay")
+	}
+	if state, bit := ocfs2.KindInode.VerifyECC(got); state != ocfs2.ECCRepairable || bit != want {
+		t.Errorf("%v, bit %d; want repairable, bit %d", state, bit, want)
+	}
+}

@@ -31,7 +31,8 @@ type started struct {
 // start starts o2image, which must not run for ever.
 func start(t *testing.T, args ...string) *started {
 	t.Helper()
-	s := &started{Cmd: exec.CommandContext(t.Context(), "o2image", args...)}
+	// Whoever runs the tests may have signals ignored, and programs inherit that.
+	s := &started{Cmd: exec.CommandContext(t.Context(), "env", append([]string{"--default-signal=HUP,INT,TERM", "o2image"}, args...)...)}
 	s.Stderr = &s.stderr
 	s.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
 	if err := s.Start(); err != nil {
