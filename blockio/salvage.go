@@ -165,7 +165,7 @@ func (s *Salvager) ReadAt(p []byte, off int64) (int, error) {
 	}
 	end := min(off+int64(len(p)), max(s.size, off))
 	r := salvage{s: s, p: p, off: off}
-	todo := r.skipBad(off, end)
+	unread := r.skipBad(off, end)
 	if n := end - off; n > copied && len(r.bad) == 0 && s.mayLose(off, end) {
 		err := r.timed(func() error { return s.read(p[:n], off) })
 		if errors.Is(err, ErrLost) {
@@ -173,10 +173,10 @@ func (s *Salvager) ReadAt(p []byte, off int64) (int, error) {
 			return 0, err
 		}
 		if err == nil {
-			todo = nil
+			unread = nil
 		}
 	}
-	r.pieces(todo)
+	r.pieces(unread)
 	if behind := off + int64(len(p)); behind > end {
 		r.bad = append(r.bad, BadRange{Off: end, Len: behind - end, Err: io.ErrUnexpectedEOF, Tried: true})
 	}
@@ -319,21 +319,21 @@ type span struct {
 func (r *salvage) skipBad(off, end int64) []span {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	var todo []span
+	var unread []span
 	for i := search(r.s.bad, off); off < end; i++ {
 		if i == len(r.s.bad) || r.s.bad[i].Off >= end {
-			return append(todo, span{off: off, end: end})
+			return append(unread, span{off: off, end: end})
 		}
 		b := r.s.bad[i]
 		if b.Off > off {
-			todo = append(todo, span{off: off, end: b.Off})
+			unread = append(unread, span{off: off, end: b.Off})
 			off = b.Off
 		}
 		b.Off, b.Len = off, min(b.end(), end)-off
 		r.bad = append(r.bad, b)
 		off = b.end()
 	}
-	return todo
+	return unread
 }
 
 // timed adds up what reads take that fail.
@@ -348,19 +348,19 @@ func (r *salvage) timed(read func() error) error {
 
 // pieces reads ranges, first in large pieces, and what fails of these in smaller
 // ones, down to one block.
-func (r *salvage) pieces(todo []span) {
+func (r *salvage) pieces(unread []span) {
 	unit := r.s.unit.Load()
 	var single []span // of a block or less, which cannot be read
-	for size := int64(copied); len(todo) > 0; size = max(size/fanout, unit) {
+	for size := int64(copied); len(unread) > 0; size = max(size/fanout, unit) {
 		var again []span
-		for _, f := range r.pass(todo, size) {
+		for _, f := range r.pass(unread, size) {
 			if f.end-f.off <= unit {
 				single = append(single, f)
 			} else {
 				again = append(again, f)
 			}
 		}
-		todo = again
+		unread = again
 	}
 	for n := 0; n < r.s.opts.Retries && len(single) > 0 && r.failed <= r.limit(); n++ {
 		single = r.pass(single, unit)
@@ -375,9 +375,9 @@ func (r *salvage) limit() time.Duration { return patience * cmp.Or(r.s.opts.Time
 
 // pass reads ranges in pieces that end at multiples of size, and returns those
 // that failed.
-func (r *salvage) pass(todo []span, size int64) []span {
+func (r *salvage) pass(unread []span, size int64) []span {
 	var failed []span
-	for _, t := range todo {
+	for _, t := range unread {
 		for off := t.off; off < t.end; {
 			piece := span{off: off, end: min(off/size*size+size, t.end), err: t.err}
 			off = piece.end
