@@ -77,6 +77,7 @@ type copier struct {
 	inodes, bytes atomic.Uint64 // redacted
 	withheld      atomic.Uint64 // blocks
 	mu            sync.Mutex
+	done          uint64 // bytes of blocks, for progress
 	notRead       []image.Run
 	interrupted   bool // a block was left out because reading was stopped
 }
@@ -90,6 +91,7 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 	}
 	pool := blockio.NewPool(image.PieceSize, inFlight)
 	defer pool.Close()
+	c.advance(&filled{})
 	work, ctx := errgroup.WithContext(ctx)
 	inOrder := make(chan *filled, inFlight)
 	work.Go(func() error {
@@ -119,6 +121,7 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 				}
 				if f.err == nil && !c.ordered {
 					f.err = out.write(f)
+					c.advance(f)
 				}
 				return f.err
 			})
@@ -131,8 +134,6 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 		return nil
 	})
 	work.Go(func() error {
-		done := uint64(0)
-		c.tell(done)
 		for f := range inOrder {
 			<-f.done
 			if f.err != nil {
@@ -142,12 +143,11 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 				if err := out.write(f); err != nil {
 					return err
 				}
+				c.advance(f)
 			}
 			if !f.zero {
 				pool.Put(f.buf)
 			}
-			done += f.stored(c.blockSize)
-			c.tell(done)
 		}
 		return nil
 	})

@@ -35,11 +35,15 @@ func ofScan(tell func(Progress), blockBits uint8) func(done, total uint64) {
 	return func(done, total uint64) { tell(Progress{PhaseScan, done << blockBits, total << blockBits}) }
 }
 
-// tell says that done bytes of blocks have been copied.
-func (c *copier) tell(done uint64) {
-	if c.progress != nil {
-		c.progress(Progress{PhaseCopy, done, c.total})
+// advance says that the blocks of a piece have been copied.
+func (c *copier) advance(f *filled) {
+	if c.progress == nil {
+		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done += f.stored(c.blockSize)
+	c.progress(Progress{PhaseCopy, c.done, c.total})
 }
 
 // stored returns how many bytes of blocks are in a piece.

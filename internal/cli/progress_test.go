@@ -91,6 +91,7 @@ func TestMeterPause(t *testing.T) {
 		}
 		m.resume()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if out.Len() == before {
 			t.Error("nothing afterwards")
 		}
