@@ -85,6 +85,7 @@ var (
 	ErrTooLarge     = imager.ErrTooLarge
 	ErrDeviceSource = imager.ErrDeviceSource
 	ErrSwapped      = imager.ErrSwapped
+	ErrTargetImage  = imager.ErrTargetImage
 	ErrMounted      = imager.ErrMounted
 	ErrTooSmall     = imager.ErrTooSmall
 	ErrHeld         = imager.ErrHeld

@@ -28,6 +28,9 @@ var (
 	// ErrSwapped says that the operands of a restore look swapped: the device
 	// is an image, and the image a volume.
 	ErrSwapped = errors.New("device and image look swapped")
+	// ErrTargetImage says that the target of a restore is an image or an undo file,
+	// of which nothing would be left.
+	ErrTargetImage = errors.New("the device is an image itself, or an undo file")
 	// ErrMounted says that the target of a restore is mounted on this node.
 	ErrMounted = errors.New("the device is mounted")
 	// ErrHeld says that something on this node holds the target of a restore for

@@ -18,8 +18,10 @@ import (
 	"o2image/image"
 	"o2image/image/packed"
 	"o2image/image/raw"
+	"o2image/image/seekable"
 	"o2image/ocfs2"
 	"o2image/redact"
+	"o2image/undo"
 	"o2image/volume"
 )
 
@@ -142,31 +144,37 @@ func (r *restoring) checkOperands() error {
 			return &OpError{"write", r.device, ErrSameFile}
 		}
 	}
-	if asRaw != (r.src.packed == nil) {
-		if asRaw {
-			return &OpError{"open", name, ErrPackedSource}
-		}
-		if isPackedFile(r.device) {
-			return &OpError{"open", name, ErrSwapped}
-		}
+	packedImage := r.src.packed != nil
+	switch {
+	case asRaw && packedImage:
+		return &OpError{"open", name, ErrPackedSource}
+	case !packedImage && holdsImage(r.device) && !(asRaw && r.opts.Force):
+		return &OpError{"open", name, ErrSwapped}
+	case !asRaw && !packedImage:
 		return &OpError{"open", name, ErrNotPacked}
 	}
 	return nil
 }
 
-// isPackedFile reports whether name is a packed image.
-func isPackedFile(name string) bool {
+// holdsImage reports whether name is a packed or compressed image or an undo file,
+// be it whole or not: what a restore would destroy.
+func holdsImage(name string) bool {
 	dev, err := blockio.Open(name)
 	if err != nil {
 		return false
 	}
 	defer dev.Close()
-	src := &Source{dev: dev, in: paced{dev, dev}}
-	if src.zstd, err = openSeekable(src.in); err != nil {
+	if n, err := dev.ReadAt(make([]byte, 1), 0); n == 0 || err != nil {
 		return false
 	}
-	_, err = packed.Open(src.contents())
-	return err == nil
+	if _, err := undo.Open(dev, dev.Size()); !errors.Is(err, undo.ErrFormat) {
+		return true
+	}
+	if _, err := seekable.Open(dev, dev.Size()); !errors.Is(err, seekable.ErrFormat) {
+		return true
+	}
+	_, err = packed.Open(dev, dev.Size())
+	return !errors.Is(err, image.ErrFormat)
 }
 
 // readImage verifies the image and finds out what it holds.
@@ -274,6 +282,9 @@ func (r *restoring) refuse(ctx context.Context) error {
 	}
 	if r.dirty && r.ownVolume(ctx) {
 		why.add(ErrOwnVolume)
+	}
+	if holdsImage(r.device) {
+		why.add(ErrTargetImage)
 	}
 	if err := why.ofDevice(ctx, r.device, int64(r.src.super().Bytes()), r.opts.Force); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"o2image"
+	"o2image/undo"
 )
 
 // toStdout is the name of an image that goes to standard output.
@@ -50,6 +51,11 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	}
 	if err := o.reading.checkMap(o.report); err != nil {
 		return err
+	}
+	if !o.force {
+		if err := p.checkOverUndo(device, image); err != nil {
+			return err
+		}
 	}
 	p.finishes.Store(p.isFile(image))
 	copying := context.WithoutCancel(ctx) // a signal stops the reading only
@@ -92,6 +98,25 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		packed = ""
 	}
 	return interrupted(ctx, report, p.account(report, p.explain(err, device), o, packed, device, image))
+}
+
+// checkOverUndo refuses an image over an undo file, which may be the only way back
+// to what was on a device: most likely -I was forgotten.
+func (p *program) checkOverUndo(device, image string) error {
+	if info, err := os.Stat(image); err != nil || !info.Mode().IsRegular() {
+		return nil //nolint:nilerr // it is said when the file is opened
+	}
+	u, err := o2image.OpenUndo(image)
+	switch {
+	case err == nil:
+		u.Close()
+	case !errors.Is(err, undo.ErrDamaged):
+		return nil
+	}
+	return hintError{
+		&o2image.OpError{Op: "open", Name: image, Err: errors.New("this is an undo file")},
+		fmt.Sprintf("to bring back what is saved in it: %s -I %s %s; to write an image over it: --force", p.name, device, image),
+	}
 }
 
 // isFile reports whether an image goes to a regular file, which takes what it is

@@ -163,8 +163,8 @@ where image_file can have holes. With -I, image_file is a raw image.`)
 	addSwitch(flags, &o.install, "install", "I", `write the metadata in image_file to device. CAUTION: this overwrites a
 volume. It asks first, on standard output; an answer that starts with y or
 Y goes on. The image is verified, and the device is refused if it is
-mounted, in use, or too small, or if another node uses the volume on it:
-where there is a heartbeat, it is watched for 4 seconds. File data on a
+mounted, in use, too small, or an image itself, or if another node uses the
+volume on it: where there is a heartbeat, it is watched for 4 seconds. File data on a
 device stays; the blocks of the image replace what is in their places. If
 image_file is an undo file (see --undo), what it holds is brought back.`)
 	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size and the space that is free, and
@@ -175,8 +175,9 @@ leave.`)
 	addSwitch(flags, &o.exact, "exact", "", `copy every block bit for bit. The image then holds the contents of small
 files.`)
 	addSwitch(flags, &o.force, "force", "", `go on although something speaks against it that the message names: an
-image onto a block device, with -I a device that is mounted or in use, an
-image without the superblock, or an undo file of another device.`)
+image onto a block device or over an undo file; with -I onto a device that
+is mounted or in use, onto another image, an image without the superblock,
+or an undo file of another device.`)
 	addSwitch(flags, &o.verbose, "verbose", "", `say on standard error what was done, and everything that was found wrong.
 Otherwise that is summed up in at most ten lines, and a run without
 failures or findings prints nothing, but on a terminal it warns of a volume
