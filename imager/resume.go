@@ -15,6 +15,7 @@ import (
 	"o2image/mapfile"
 	"o2image/ocfs2"
 	"o2image/redact"
+	"o2image/volume"
 )
 
 // earlier is an image of the volume that was made before, and lacks something.
@@ -105,41 +106,58 @@ func (e *earlier) useRaw(m *mapfile.Map, exact bool) error {
 
 // over returns a reader of the blocks that the image has, and of device for all
 // others. It fails if the device holds another volume.
-func (e *earlier) over(device io.ReaderAt) (io.ReaderAt, error) {
+func (e *earlier) over(ctx context.Context, device io.ReaderAt) (io.ReaderAt, error) {
 	sb := e.src.super()
-	if err := sameVolume(device, sb); err != nil {
+	if err := sameVolume(ctx, device, sb); err != nil {
 		return nil, err
 	}
 	return &overlay{earlier: e, device: device, blockSize: int64(sb.BlockSize())}, nil
 }
 
 // sameVolume returns [ErrOtherVolume] unless device holds the volume of the
-// superblock sb, by one of its superblocks. It gives a device the benefit of the
-// doubt of which none can be read.
-func sameVolume(device io.ReaderAt, sb *ocfs2.SuperBlock) error {
+// superblock sb, by one of its superblocks. If none of them is whole it is by what
+// is taken for the superblock. It gives a device the benefit of the doubt of which
+// none can be read.
+func sameVolume(ctx context.Context, device io.ReaderAt, sb *ocfs2.SuperBlock) error {
 	var other error
+	read := false
 	b := make([]byte, sb.BlockSize())
 	for _, blkno := range append([]uint64{ocfs2.SuperBlockBlkno}, sb.Backups()...) {
 		if n, _ := device.ReadAt(b, int64(blkno)<<sb.BlockBits); n < len(b) {
 			continue
 		}
+		read = true
 		there, err := ocfs2.DecodeSuperBlock(b, blkno)
-		switch {
-		case err != nil:
-			err = fmt.Errorf("%w: %v", ErrOtherVolume, err) //nolint:errorlint // not a volume in another sense
-		case there.UUID != sb.UUID:
-			err = fmt.Errorf("%w: its UUID is %s, that of the image %s", ErrOtherVolume, there.UUIDString(), sb.UUIDString())
-		case there.Geometry != sb.Geometry:
-			err = fmt.Errorf("%w: it has %d clusters of %d bytes, in the image it has %d of %d", ErrOtherVolume,
-				there.Clusters, there.ClusterSize(), sb.Clusters, sb.ClusterSize())
-		default:
-			return nil
+		if err != nil {
+			continue
 		}
-		if other == nil {
+		if err := differ(there, sb); err == nil {
+			return nil
+		} else if other == nil {
 			other = err
 		}
 	}
-	return other
+	if other != nil || !read {
+		return other
+	}
+	vol, err := volume.Open(ctx, device)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrOtherVolume, err) //nolint:errorlint // not a volume in another sense
+	}
+	return differ(vol.Super(), sb)
+}
+
+// differ returns [ErrOtherVolume] if there, on the device, is not the superblock of
+// the volume in the image.
+func differ(there, image *ocfs2.SuperBlock) error {
+	switch {
+	case there.UUID != image.UUID:
+		return fmt.Errorf("%w: its UUID is %s, that of the image %s", ErrOtherVolume, there.UUIDString(), image.UUIDString())
+	case there.Geometry != image.Geometry:
+		return fmt.Errorf("%w: it has %d clusters of %d bytes, in the image it has %d of %d", ErrOtherVolume,
+			there.Clusters, there.ClusterSize(), image.Clusters, image.ClusterSize())
+	}
+	return nil
 }
 
 // overlay reads the blocks that an earlier image has from there, and all others

@@ -98,7 +98,7 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 		if opts.earlier != nil {
 			s.setBlockSize(opts.earlier.src.super())
 			var err error
-			if r, err = opts.earlier.over(r); err != nil {
+			if r, err = opts.earlier.over(ctx, r); err != nil {
 				return err
 			}
 		}
