@@ -32,7 +32,7 @@ type Forecast struct {
 // writes nothing, and takes seconds. The volume is taken to be sound.
 func Foresee(ctx context.Context, device string, opts CreateOptions) (*Forecast, error) {
 	opts.Load.Keep = -1 // reads are timed
-	src, err := openToCopy(ctx, device, sourceOptions{load: opts.Load})
+	src, err := openToCopy(ctx, device, sourceOptions{load: opts.Load, backup: opts.Superblock})
 	if err != nil {
 		return nil, err
 	}

@@ -18,11 +18,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -51,6 +53,7 @@ type program struct {
 	stderr *os.File
 
 	finishes atomic.Bool // the run completes a file when a signal has stopped it
+	helpErr  error       // that --help could not be printed, which cobra does not pass on
 }
 
 // Main runs the program with the arguments, files and signals of this process
@@ -99,7 +102,7 @@ func (p *program) execute(ctx context.Context, args []string) error {
 		root.RemoveCommand(root.Commands()...)
 	}
 	root.SetArgs(args)
-	return root.ExecuteContext(ctx)
+	return cmp.Or(root.ExecuteContext(ctx), p.helpErr)
 }
 
 // startsWithCommand reports whether the first operand is the name of a command
@@ -178,14 +181,31 @@ func (s *switchValue) Set(value string) error {
 	return nil
 }
 
-func (s *switchValue) String() string { return "" }
+func (s *switchValue) String() string { return strconv.FormatBool(bool(*s)) }
 
-func (s *switchValue) Type() string { return "" }
+// Type is that by which cobra knows --help.
+func (s *switchValue) Type() string { return "bool" }
 
 // addSwitch adds an option without a value; letter may be empty.
 func addSwitch(flags *pflag.FlagSet, target *bool, name, letter, usage string) {
 	flags.VarPF((*switchValue)(target), name, letter, usage).NoOptDefVal = present
 }
+
+// fileName is the value of an option that names a file. It is not empty: a variable
+// that a script has not set would leave the option out unnoticed.
+type fileName string
+
+func (n *fileName) Set(value string) error {
+	if value == "" {
+		return errors.New("it needs the name of a file")
+	}
+	*n = fileName(value)
+	return nil
+}
+
+func (n *fileName) String() string { return string(*n) }
+
+func (n *fileName) Type() string { return "file" }
 
 // interrupt is the cause that a context has when a signal has cancelled it.
 type interrupt struct{ signal syscall.Signal }

@@ -17,19 +17,15 @@ import (
 func (p *program) estimate(ctx context.Context, device string, o rootOptions) error {
 	f, err := o2image.Foresee(ctx, device, o2image.CreateOptions{
 		Raw: o.raw, Exact: o.exact, Zstd: o.zstd, Load: o.load, Skip: o.skip,
+		Superblock: int(o.reading.superblock),
 	})
 	if err != nil {
 		return p.explain(err, device)
 	}
 	if o.json {
-		err = printJSON(p.stdout, f)
-	} else {
-		err = printForecast(p.stdout, f)
+		return printJSON(p.stdout, f)
 	}
-	if err != nil {
-		return fmt.Errorf("standard output: %w", err)
-	}
-	return nil
+	return printForecast(p.stdout, f)
 }
 
 // printForecast prints a forecast for people.

@@ -33,7 +33,7 @@ func (p *program) newHelpCommand() *cobra.Command {
 
 // addHelp gives a command the option --help. Only commands have the letter.
 func addHelp(cmd *cobra.Command) {
-	cmd.Flags().BoolP("help", "h", false, "print a description and leave.")
+	addSwitch(cmd.Flags(), new(bool), "help", "h", "print a description and leave.")
 }
 
 // synopsis returns how cmd is called, by the name that the program was.

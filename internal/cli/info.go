@@ -117,7 +117,7 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 		err = printFacts(p.stdout, f)
 	}
 	if err != nil {
-		return fmt.Errorf("standard output: %w", err)
+		return err
 	}
 	return damage
 }

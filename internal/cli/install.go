@@ -20,9 +20,6 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 		p.say("Operation not permitted cannot install to/from file - ") // the blank at the end is that of 1.8.7
 		return errFailed
 	}
-	if o.skip != (o2image.Skip{}) {
-		return errors.New("--skip is for making an image: with -I all that is in the image is written")
-	}
 	if err := checkReportFile(o.report, device, image); err != nil {
 		return err
 	}

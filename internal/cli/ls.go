@@ -106,7 +106,7 @@ func (p *program) list(ctx context.Context, name, top string, o listOptions) err
 		}
 	}
 	if err := out.Flush(); err != nil {
-		return fmt.Errorf("standard output: %w", err)
+		return err
 	}
 	return result
 }

@@ -84,6 +84,9 @@ func hint(err error) string {
 func message(err error) string {
 	op, ok := errors.AsType[*o2image.OpError](err)
 	if !ok {
+		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Path == os.Stdout.Name() {
+			return cause(path) + " while writing to standard output"
+		}
 		return cause(err)
 	}
 	doing := "while trying to " + op.Op

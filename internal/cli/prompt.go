@@ -5,7 +5,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,7 +19,7 @@ const maxAnswer = 4096
 // end of the input is a no.
 func (p *program) ask(ctx context.Context, question string) (bool, error) {
 	if _, err := p.stdout.WriteString(question); err != nil {
-		return false, fmt.Errorf("standard output: %w", err)
+		return false, err
 	}
 	answer := make(chan bool, 1)
 	go func() { answer <- readAnswer(p.stdin) }()

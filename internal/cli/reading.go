@@ -38,10 +38,10 @@ large read fails, smaller ones find the blocks that are at fault.`)
 	flags.Var(&o.timeout, "read-timeout", `let a read count as failed that has not come back after N seconds; 60 without
 this option, never with 0. The rest is read meanwhile. While 256 reads
 hang, nothing more is read.`)
-	flags.StringVar(&o.mapFile, "map", "", "write to `file` which bytes of device are in the image (+), which cannot be\n"+`read (-), and which were not tried or are not metadata (?): a map of GNU
+	flags.Var((*fileName)(&o.mapFile), "map", "write to `file` which bytes of device are in the image (+), which cannot be\n"+`read (-), and which were not tried or are not metadata (?): a map of GNU
 ddrescue. It is written when the image is complete, that of an interrupted
 run too.`)
-	flags.StringVar(&o.from, "from", "", "make a whole image of one that lacks something: what `image` has is taken\n"+`from there, and only the rest is read from device. With --map, which names
+	flags.Var((*fileName)(&o.from), "from", "make a whole image of one that lacks something: what `image` has is taken\n"+`from there, and only the rest is read from device. With --map, which names
 the map that was written with image, or if that is a packed one may also name
 a new file. It is replaced by that of the new image.`)
 }
@@ -54,10 +54,10 @@ func (o *readOptions) checkMap(report string) error {
 	return nil
 }
 
-// refuse returns an error if one of the options was given: with -I they mean
-// nothing.
-func (o *readOptions) refuse(flags *pflag.FlagSet) error {
-	for _, name := range []string{"sweep", "superblock", "retries", "read-timeout", "map", "from"} {
+// refuseWithInstall returns an error if an option was given that means nothing with
+// -I.
+func refuseWithInstall(flags *pflag.FlagSet) error {
+	for _, name := range []string{"exact", "skip", "sweep", "superblock", "retries", "read-timeout", "map", "from"} {
 		if flags.Changed(name) {
 			return fmt.Errorf("--%s is for making an image: it does not go with -I", name)
 		}

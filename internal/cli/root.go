@@ -138,14 +138,12 @@ To look at a packed image and at a raw one:
 				return errors.New("--json is for --estimate; what a run did is written as JSON with --report FILE")
 			case o.estimate && o.install:
 				return errors.New("--estimate is for making an image, -I writes one back")
-			case o.estimate:
-				return p.estimate(cmd.Context(), args[0], o)
 			case o.undo != "" && !o.install:
 				return &usageError{cmd: cmd, problem: "--undo goes with -I"}
-			case cmd.Flags().Changed("undo") && o.undo == "":
-				return &usageError{cmd: cmd, problem: "--undo needs the name of a file"}
+			case o.estimate:
+				return p.estimate(cmd.Context(), args[0], o)
 			case o.install:
-				if err := o.reading.refuse(cmd.Flags()); err != nil {
+				if err := refuseWithInstall(cmd.Flags()); err != nil {
 					return err
 				}
 				return p.install(cmd.Context(), args[0], args[1], o)
@@ -169,7 +167,7 @@ device stays; the blocks of the image replace what is in their places. If
 image_file is an undo file (see --undo), what it holds is brought back.`)
 	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size and the space that is free, and
 ask. It has no effect with -I or on standard output.`)
-	flags.BoolVar(new(bool), "help", false, `print a description and leave.`)
+	addSwitch(flags, new(bool), "help", "", `print a description and leave.`)
 	addSwitch(flags, &o.version, "version", "", `print the versions of the program and of the formats that it writes and
 leave.`)
 	addSwitch(flags, &o.exact, "exact", "", `copy every block bit for bit. The image then holds the contents of small
@@ -182,9 +180,8 @@ or an undo file of another device.`)
 Otherwise that is summed up in at most ten lines, and a run without
 failures or findings prints nothing, but on a terminal it warns of a volume
 that is mounted or has a journal to replay.`)
-	flags.StringVar(&o.report, "report", "", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
-
-	flags.StringVar(&o.undo, "undo", "", `with -I, first save in the new `+"`file`"+` what will be overwritten, zeros
+	flags.Var((*fileName)(&o.report), "report", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
+	flags.Var((*fileName)(&o.undo), "undo", `with -I, first save in the new `+"`file`"+` what will be overwritten, zeros
 excepted. "-I device file" brings it back, and asks as usual: the device, or
 file, is as it was before, also in its length. It must be the same one,
 unless --force is given. file cannot be on the device.`)
@@ -197,7 +194,8 @@ journal-clean for the contents of journals that need no replay. Of a new
 volume these are nearly all of the image. Several are separated by commas.`)
 	addSwitch(flags, &o.estimate, "estimate", "", `write nothing, but tell within seconds how large the image would be, plain
 and compressed, and how long it takes to read it: from the totals of the
-allocators and a sample. image_file may be left out.`)
+allocators and a sample. image_file may be left out. What --sweep would
+find is not in it.`)
 	addSwitch(flags, &o.json, "json", "", `print what --estimate tells as an object in JSON.`)
 	addProgress(flags, &o.progress)
 
@@ -207,7 +205,7 @@ allocators and a sample. image_file may be left out.`)
 		if !cmd.HasParent() {
 			cmd = p.newRootCommand() // with all its commands
 		}
-		_ = p.printHelp(cmd)
+		p.helpErr = p.printHelp(cmd)
 	})
 	cmd.SetHelpCommand(p.newHelpCommand())
 	cmd.AddCommand(p.newInfoCommand(), p.newListCommand(), p.newConvertCommand(), p.newCompletionCommand(), p.newManCommand())

@@ -62,7 +62,7 @@ func (p *program) undoInfo(ctx context.Context, name string, o infoOptions) erro
 		err = printUndo(p.stdout, f)
 	}
 	if err != nil {
-		return fmt.Errorf("standard output: %w", err)
+		return err
 	}
 	return damage
 }
