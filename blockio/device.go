@@ -89,7 +89,7 @@ func (d *Device) measure() error {
 	if d.size, err = d.f.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
-	if err := d.control("open", d.measureSector); err != nil {
+	if err := control(d.f, "open", d.measureSector); err != nil {
 		return err
 	}
 	if !d.direct {
@@ -142,9 +142,9 @@ func (d *Device) measureSector(fd int) error {
 	return nil
 }
 
-// control calls a function with the file descriptor, which stays open meanwhile.
-func (d *Device) control(op string, do func(fd int) error) error {
-	conn, err := d.f.SyscallConn()
+// control calls a function with the descriptor of f, which stays open meanwhile.
+func control(f *os.File, op string, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (d *Device) control(op string, do func(fd int) error) error {
 		err = fs.ErrClosed
 	}
 	if err != nil {
-		return &fs.PathError{Op: op, Path: d.f.Name(), Err: err}
+		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func (d *Device) control(op string, do func(fd int) error) error {
 // pread reads once, again only if a signal interrupts it. At the end of the
 // file it returns 0 and no error.
 func (d *Device) pread(p []byte, off int64) (n int, err error) {
-	err = d.control("read", func(fd int) (err error) {
+	err = control(d.f, "read", func(fd int) (err error) {
 		for {
 			n, err = unix.Pread(fd, p, off)
 			if err != unix.EINTR {

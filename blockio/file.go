@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/moby/sys/mountinfo"
@@ -32,6 +33,9 @@ type File struct {
 	begin func() error // before the first change
 	fresh bool         // nothing must have the name
 	done  bool
+
+	direct   atomic.Bool // writes go past the page cache
+	reserves atomic.Bool // room for such a write is reserved first
 }
 
 // CreateFile creates a regular file, or opens an existing one to be replaced,
@@ -253,8 +257,71 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.change(); err != nil {
 		return 0, err
 	}
+	if f.direct.Load() {
+		if n, err := f.writeDirect(p, off); !refusesDirect(err) {
+			return n, f.renamed(err)
+		}
+		if err := f.SetDirect(false); err != nil {
+			return 0, err
+		}
+	}
 	n, err := f.f.WriteAt(p, off)
 	return n, f.renamed(err)
+}
+
+// SetDirect says whether writes go past the page cache, where the file system
+// can do that: they take a fraction of the processor's time, leave the cache to
+// others, and nothing for Sync to wait for. Until it is taken back, offset,
+// length and memory of each write are multiples of the page size. It must not
+// be called at the same time as WriteAt.
+func (f *File) SetDirect(direct bool) error {
+	if err := f.change(); err != nil || direct == f.direct.Load() {
+		return err
+	}
+	err := control(f.f, "fcntl", func(fd int) error {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
+			return err
+		}
+		if direct {
+			flags |= unix.O_DIRECT
+		} else {
+			flags &^= unix.O_DIRECT
+		}
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+		return err
+	})
+	if direct && refusesDirect(err) {
+		return nil
+	}
+	if err != nil {
+		return f.renamed(err)
+	}
+	f.direct.Store(direct)
+	f.reserves.Store(direct)
+	return nil
+}
+
+// writeDirect writes p past the page cache. Room for it is reserved before: some
+// file systems write to room that a file has many pieces at once, and else one
+// after the other.
+func (f *File) writeDirect(p []byte, off int64) (int, error) {
+	if f.reserves.Load() {
+		err := control(f.f, "fallocate", func(fd int) error {
+			for {
+				if err := unix.Fallocate(fd, 0, off, int64(len(p))); err != unix.EINTR {
+					return err
+				}
+			}
+		})
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
+			f.reserves.Store(false)
+		case err != nil:
+			return 0, err
+		}
+	}
+	return f.f.WriteAt(p, off)
 }
 
 // Truncate makes the file size bytes long. What it did not have before is a hole.

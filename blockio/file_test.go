@@ -5,6 +5,7 @@ package blockio_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -197,9 +198,14 @@ func TestFileKeepsAttributes(t *testing.T) {
 	dir := t.TempDir()
 	name := write(t, filepath.Join(dir, "f"), []byte("old"))
 	// What a directory with a default ACL gives to new files only.
-	run(t, "setfattr", "-n", "system.posix_acl_default", "-v",
-		// version 2: owner rwx, user 1 rwx, group r, mask rwx, others none
-		"0x02000000"+"01000700ffffffff"+"0200070001000000"+"04000400ffffffff"+"10000700ffffffff"+"20000000ffffffff", dir)
+	acl, err := hex.DecodeString( // version 2: owner rwx, user 1 rwx, group r, mask rwx, others none
+		"02000000" + "01000700ffffffff" + "0200070001000000" + "04000400ffffffff" + "10000700ffffffff" + "20000000ffffffff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(dir, "system.posix_acl_default", acl, 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chown(name, 12345, 54321); err != nil {
 		t.Fatal(err)
 	}
@@ -568,5 +574,49 @@ func TestCreateNew(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 4 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestFileDirect writes whole pages past the page cache and what is none by way
+// of it. The file gets what was written either way.
+func TestFileDirect(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "f")
+	f := create(t, name, false)
+	defer f.Abort()
+	pool := blockio.NewPool(1<<20, 1)
+	defer pool.Close()
+	page, err := pool.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(page, random(len(page)))
+	want := make([]byte, 3<<20+5)
+	put := func(p []byte, off int64) {
+		t.Helper()
+		if n, err := f.WriteAt(p, off); n != len(p) || err != nil {
+			t.Fatalf("%d bytes of %d, %v", n, len(p), err)
+		}
+		copy(want[off:], p)
+	}
+	if err := f.SetDirect(true); err != nil {
+		t.Fatal(err)
+	}
+	put(page, 2<<20)
+	put(page[:8192], 4096)
+	put(page[:100], 50) // wrong use, and what a file system says that cannot do it after all
+	if err := f.SetDirect(false); err != nil {
+		t.Fatal(err)
+	}
+	put([]byte("the end"), int64(len(want)-7))
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, name); !bytes.Equal(got, want) {
+		t.Error("the file is not what was written")
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(name, &stat); err != nil || stat.Blocks*512 > 2<<20 {
+		t.Errorf("%d blocks on disk, %v", stat.Blocks, err)
 	}
 }

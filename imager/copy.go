@@ -4,6 +4,7 @@
 package imager
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -43,11 +44,12 @@ type sink interface {
 // filled is a piece with its bytes.
 type filled struct {
 	image.Piece
-	buf  []byte
-	zero bool           // nothing but zeros
-	zstd seekable.Frame // buf compressed, if it is to be
-	done chan struct{}  // closed when buf is made, or err is set
-	err  error
+	buf    []byte
+	zero   bool           // nothing but zeros
+	pooled bool           // buf is one of the pool, which begin at a page
+	zstd   seekable.Frame // buf compressed, if it is to be
+	done   chan struct{}  // closed when buf is made, or err is set
+	err    error
 }
 
 // zeroPiece is a piece of zeros, and zeroHash its hash.
@@ -106,12 +108,13 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 				if err != nil {
 					return err
 				}
-				f.buf = buf[:p.Len]
+				f.buf, f.pooled = buf[:p.Len], true
 			}
 			work.Go(func() error {
 				defer close(f.done)
 				if !f.zero {
 					f.err = c.fill(ctx, pool, layout, f)
+					f.zero = f.err == nil && bytes.Equal(f.buf, zeroPiece[:p.Len])
 				}
 				if c.hash {
 					leaves[p.Off/image.PieceSize] = f.sum()
@@ -145,7 +148,7 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 				}
 				c.advance(f)
 			}
-			if !f.zero {
+			if f.pooled {
 				pool.Put(f.buf)
 			}
 		}
@@ -237,12 +240,15 @@ func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layo
 // them and, by their index, what was wrong with those that could not be read
 // whole.
 func (c *copier) read(ctx context.Context, layout image.Layout, f *filled) ([]blockio.Segment, map[int]error, error) {
-	clear(f.buf)
-	layout.Fill(f.Piece, f.buf)
 	segs := make([]blockio.Segment, len(f.Segments))
+	at := 0
 	for i, s := range f.Segments {
 		segs[i] = blockio.Segment{Off: int64(s.Blkno) * int64(c.blockSize), P: f.buf[s.At:][:s.Count*c.blockSize]}
+		clear(f.buf[at:s.At])
+		at = s.At + len(segs[i].P)
 	}
+	clear(f.buf[at:])
+	layout.Fill(f.Piece, f.buf)
 	opt := blockio.ReadOptions{Gap: c.gap}
 	failed := make(map[int]error)
 	if !c.strict {

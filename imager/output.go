@@ -67,7 +67,11 @@ func (d destination) distinct(src *Source) error {
 // is wanted.
 func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 	if d.encoder == nil {
-		return d.openPlain(p, p.vital, blockSize, force)
+		out, err := d.openPlain(p, p.vital, blockSize, force)
+		if file, ok := out.(*fileOutput); ok && err == nil {
+			file.direct = true
+		}
+		return out, err
 	}
 	if p.layout.Size() > seekable.MaxSize {
 		return nil, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, p.layout.Size(), seekable.MaxSize)
@@ -133,32 +137,39 @@ func (d destination) openPlain(p *plan, vital []span, blockSize int, force bool)
 	return out, nil
 }
 
-// holeUnit is the granularity at which zeros become holes, in bytes.
-const holeUnit = 4096
+const (
+	// holeUnit is the granularity at which zeros become holes, in bytes.
+	holeUnit = 4096
+	// smallHole is how many bytes of zeros are written rather than make two
+	// writes of one.
+	smallHole = 32 << 10
+)
 
 var zeros [holeUnit]byte
 
-// data yields the parts of buf, in units of holeUnit, that are not all zero.
-func data(buf []byte) iter.Seq2[int, []byte] {
+// data yields the parts of buf, in units of holeUnit, that are not all zero. They
+// have no more than gap zeros in a row between others.
+func data(buf []byte, gap int) iter.Seq2[int, []byte] {
 	return func(yield func(int, []byte) bool) {
-		zero := func(i int) bool {
-			part := buf[i:min(i+holeUnit, len(buf))]
-			return bytes.Equal(part, zeros[:len(part)])
-		}
-		for i := 0; i < len(buf); {
-			if zero(i) {
-				i += holeUnit
+		begin, end := 0, 0 // of what is to be yielded
+		for i := 0; i < len(buf); i += holeUnit {
+			unit := buf[i:min(i+holeUnit, len(buf))]
+			if bytes.Equal(unit, zeros[:len(unit)]) {
 				continue
 			}
-			end := i + holeUnit
-			for end < len(buf) && !zero(end) {
-				end += holeUnit
+			if begin < end && i-end > gap {
+				if !yield(begin, buf[begin:end]) {
+					return
+				}
+				begin = end
 			}
-			end = min(end, len(buf))
-			if !yield(i, buf[i:end]) {
-				return
+			if begin == end {
+				begin = i
 			}
-			i = end
+			end = i + len(unit)
+		}
+		if begin < end {
+			yield(begin, buf[begin:end])
 		}
 	}
 }
@@ -168,14 +179,22 @@ func data(buf []byte) iter.Seq2[int, []byte] {
 // which nothing opens it come last. It is marked as unfinished before anything
 // else: a volume can be found without its superblocks.
 type fileOutput struct {
-	file  *blockio.File
-	vital []span   // held back in place; each is within one piece
-	held  [][]byte // their bytes, nil until they come by
-	start func() error
+	file   *blockio.File
+	direct bool     // past the page cache, what is whole pages
+	vital  []span   // held back in place; each is within one piece
+	held   [][]byte // their bytes, nil until they come by
+	start  func() error
+	late   []lateWrite // what is not whole pages
 }
 
 // span is a range of bytes of a file.
 type span struct{ off, end int64 }
+
+// lateWrite is what is written when all else has been.
+type lateWrite struct {
+	off int64
+	p   []byte
+}
 
 func newFileOutput(name string, size uint64, vital []span) (*fileOutput, error) {
 	f, err := blockio.CreateFile(name, size)
@@ -183,18 +202,27 @@ func newFileOutput(name string, size uint64, vital []span) (*fileOutput, error) 
 		return nil, err
 	}
 	out := &fileOutput{file: f}
-	out.start = func() error { return nil }
 	if f.InPlace() {
 		out.vital, out.held = vital, make([][]byte, len(vital))
 		last := len(vital) - 1
-		first := vital[last]
-		out.held[last] = make([]byte, first.end-first.off) // if it is zero it does not come by
-		out.start = sync.OnceValue(func() error {
-			_, err := f.WriteAt(unfinished(make([]byte, first.end-first.off)), first.off)
-			return err
-		})
+		out.held[last] = make([]byte, vital[last].end-vital[last].off) // if it is zero it does not come by
 	}
+	out.start = sync.OnceValue(out.begin)
 	return out, nil
+}
+
+// begin does what comes before the first write.
+func (o *fileOutput) begin() error {
+	if o.vital != nil {
+		first := o.vital[len(o.vital)-1]
+		if _, err := o.file.WriteAt(unfinished(make([]byte, first.end-first.off)), first.off); err != nil {
+			return err
+		}
+	}
+	if !o.direct {
+		return nil
+	}
+	return o.file.SetDirect(true)
 }
 
 // unfinished makes b what stands in a part that comes last until it does.
@@ -214,6 +242,10 @@ func (o *fileOutput) write(f *filled) error {
 		return err
 	}
 	p, buf := f.Piece, f.buf
+	if o.direct && !f.pooled {
+		o.late = append(o.late, lateWrite{p.Off, bytes.Clone(buf)})
+		return nil
+	}
 	for i, v := range o.vital {
 		if p.Off <= v.off && v.end <= p.Off+int64(len(buf)) {
 			part := buf[v.off-p.Off : v.end-p.Off]
@@ -221,8 +253,16 @@ func (o *fileOutput) write(f *filled) error {
 			unfinished(part)
 		}
 	}
-	for i, part := range data(buf) {
-		if _, err := o.file.WriteAt(part, p.Off+int64(i)); err != nil {
+	for i, part := range data(buf, smallHole) {
+		off := p.Off + int64(i)
+		if rest := len(part) % holeUnit; o.direct && rest > 0 { // the end of the image
+			part = part[:len(part)-rest]
+			o.late = append(o.late, lateWrite{off + int64(len(part)), bytes.Clone(part[len(part):][:rest])})
+		}
+		if len(part) == 0 {
+			continue
+		}
+		if _, err := o.file.WriteAt(part, off); err != nil {
 			return err
 		}
 	}
@@ -230,6 +270,15 @@ func (o *fileOutput) write(f *filled) error {
 }
 
 func (o *fileOutput) finish(size int64) error {
+	if err := o.file.SetDirect(false); err != nil {
+		return err
+	}
+	for _, l := range o.late {
+		if _, err := o.file.WriteAt(l.p, l.off); err != nil {
+			return err
+		}
+	}
+	o.late = nil
 	if err := o.file.Truncate(size); err != nil {
 		return err
 	}
@@ -314,7 +363,7 @@ func (o *streamOutput) write(f *filled) error {
 		return err
 	}
 	if !f.zero {
-		for i, part := range data(f.buf) {
+		for i, part := range data(f.buf, 0) {
 			if err := o.zeroTo(f.Off + int64(i)); err != nil {
 				return err
 			}
