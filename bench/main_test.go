@@ -61,7 +61,7 @@ func TestRunCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, "out")
-	f, err := run(t.Context(), "sh", in, out, "-c", `exec dd if="$1" of="$2" bs=1024`, "sh")
+	f, err := run(t.Context(), out, "sh", "-c", `exec dd if="$1" of="$2" bs=1024`, "sh", in, out)
 	if err != nil {
 		t.Fatal(err)
 	}

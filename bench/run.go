@@ -29,14 +29,21 @@ type figures struct {
 	peak     uint64        // bytes of memory, resident
 }
 
-// run runs a program that copies the metadata of a volume to the file out, or
-// to a pipe if out is "-". The caches of the system are cold.
-func run(ctx context.Context, program, volume, out string, options ...string) (figures, error) {
-	if err := dropCaches(); err != nil {
-		return figures{}, err
+// gather runs a command and adds its figures to a list. An old file out is
+// removed before.
+func gather(ctx context.Context, list *[]figures, out string, command ...string) error {
+	if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
+	f, err := run(ctx, out, command...)
+	*list = append(*list, f)
+	return err
+}
+
+// run runs a command that writes the file out, or to a pipe if out is "-".
+func run(ctx context.Context, out string, command ...string) (figures, error) {
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, append(options, volume, out)...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = io.Discard, &stderr // a pipe, not the null device
 	start := time.Now()
 	if err := cmd.Start(); err != nil {

@@ -41,13 +41,16 @@ var specs = map[string]spec{
 // fillTime bounds how long a volume is filled; L takes ten minutes.
 const fillTime = time.Hour
 
+// volumeFile returns where a volume is in dir.
+func volumeFile(dir, name string) string { return filepath.Join(dir, name+".img") }
+
 // provide returns the file of a volume in dir, which it makes if it is not there.
 func provide(ctx context.Context, dir, name string) (string, error) {
 	s, ok := specs[name]
 	if !ok {
 		return "", errors.New("no such volume")
 	}
-	file := filepath.Join(dir, name+".img")
+	file := volumeFile(dir, name)
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		return file, err
 	}
