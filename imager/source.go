@@ -211,6 +211,18 @@ func (s *Source) Format() image.Format {
 	return image.FormatRaw
 }
 
+// Redaction returns what was taken out of an image, as far as it says so.
+func (s *Source) Redaction() image.Redaction {
+	if s.packed == nil {
+		return image.RedactionUnknown
+	}
+	record, ok := s.packed.Record()
+	if !ok {
+		return image.RedactionUnknown
+	}
+	return record.Redaction
+}
+
 // Volume returns the volume in the source.
 func (s *Source) Volume() *volume.Volume { return s.vol }
 

@@ -50,7 +50,7 @@ which device it belongs to, and from when it is.
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	addSwitch(flags, &o.verify, "verify", "", `read a packed image or an undo file and compare it with the hashes that it
-carries. If it was damaged on the way the exit status is 1.`)
+carries. If it was damaged on the way, or has no hashes, the exit status is 1.`)
 	addSwitch(flags, &o.json, "json", "", "print all of it as an object in JSON.")
 	addHelp(cmd)
 	return cmd
@@ -95,21 +95,21 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 		return ofSource(err, name)
 	}
 	defer src.Close()
-	f := facts{File: name, Format: src.Format().String(), Redaction: "unknown", Volume: o2image.DescribeVolume(src.Volume().Super())}
+	f := facts{File: name, Format: src.Format().String(), Redaction: src.Redaction().String(), Volume: o2image.DescribeVolume(src.Volume().Super())}
 	if f.Report, err = src.Report(); err != nil {
-		return err
+		return &o2image.OpError{Op: "read", Name: name, Err: err}
 	}
 	if z := src.Zstd(); z != nil {
 		f.Zstd = &zstdFacts{Frames: z.Frames(), Content: z.Size()}
 	}
 	var damage error
-	if reader := src.Packed(); reader != nil {
+	if src.Packed() != nil {
 		if f.Packed, damage, err = describePacked(ctx, src, o.verify); err != nil {
 			return err
 		}
-		if record, ok := reader.Record(); ok {
-			f.Redaction = record.Redaction.String()
-		}
+	}
+	if o.verify && (f.Packed == nil || f.Packed.Hashes == "none") {
+		damage = fmt.Errorf("%q carries no hashes to verify it by", name)
 	}
 	if o.json {
 		err = printJSON(p.stdout, f)
@@ -139,8 +139,6 @@ func describePacked(ctx context.Context, src *o2image.Source, verify bool) (f *p
 	switch {
 	case err != nil:
 		return nil, nil, &o2image.OpError{Op: "read", Name: name, Err: err}
-	case trailer == nil && verify:
-		return f, fmt.Errorf("%q carries no hashes to verify it by", name), nil
 	case trailer == nil:
 		return f, nil, nil
 	}

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,6 +65,8 @@ func hint(err error) string {
 	}
 	op, isOp := errors.AsType[*o2image.OpError](err)
 	switch {
+	case isOp && errors.Is(err, o2image.ErrNotOCFS2) && compression(op.Name) != "":
+		return compression(op.Name)
 	case isOp && (errors.Is(err, o2image.ErrUnsupported) || errors.Is(err, o2image.ErrNotOCFS2) && cause(op.Err) != o2image.ErrNotOCFS2.Error()):
 		return cause(op.Err)
 	case errors.Is(err, o2image.ErrOwnVolume):
@@ -76,6 +79,31 @@ func hint(err error) string {
 		return "without --exact it will do, unless it is a private one"
 	case errors.Is(err, o2image.ErrNeedsForce):
 		return "to do it all the same: --force"
+	}
+	return ""
+}
+
+// compressed tells files by their first bytes that have to be decompressed first.
+var compressed = map[string]string{
+	"\x1f\x8b":         "it is compressed: decompress it with gzip -d",
+	"BZh":              "it is compressed: decompress it with bzip2 -d",
+	"\xfd7zXZ\x00":     "it is compressed: decompress it with xz -d",
+	"\x28\xb5\x2f\xfd": "it is compressed without a seek table, or cut off: decompress it with zstd -d",
+}
+
+// compression says what to do about a file that is compressed, nothing about others.
+func compression(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 6)
+	n, _ := f.ReadAt(head, 0)
+	for magic, advice := range compressed {
+		if bytes.HasPrefix(head[:n], []byte(magic)) {
+			return advice
+		}
 	}
 	return ""
 }
