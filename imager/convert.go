@@ -56,7 +56,7 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 	var p *plan
 	if src.packed != nil {
 		c.gap = noGap
-		p, err = unpack(src, report)
+		p, err = unpack(ctx, src, report)
 		c.absent = sortedRuns(report.NotRead, src.super().Blocks())
 	} else {
 		c.holes, c.texts = src.holes(), true
@@ -72,8 +72,9 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 }
 
 // unpack plans a raw image of a packed one. The report is that of the source,
-// if it has one.
-func unpack(src *Source, report *Report) (*plan, error) {
+// if it has one. A raw image has no hashes: what those of the source show to be
+// damaged has to be said now.
+func unpack(ctx context.Context, src *Source, report *Report) (*plan, error) {
 	carried, err := src.Report()
 	if err != nil {
 		return nil, err
@@ -83,6 +84,17 @@ func unpack(src *Source, report *Report) (*plan, error) {
 		*report = *carried
 	}
 	report.Volume = DescribeVolume(src.super())
+	trailer, err := src.packed.Trailer()
+	if err != nil {
+		return nil, err
+	}
+	if trailer != nil {
+		if err := src.Verify(ctx, trailer, verifiers); ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil {
+			report.Damage = err.Error()
+		}
+	}
 	redaction := image.RedactionExact // what 1.8.7 makes
 	if record, ok := src.packed.Record(); ok {
 		redaction = record.Redaction

@@ -33,6 +33,7 @@ type Report struct {
 	Redacted    Redacted           `json:"redacted"`
 	NotRead     []image.Run        `json:"not_read,omitempty"`    // blocks that were not read when they were copied
 	Interrupted bool               `json:"interrupted,omitempty"` // reading was stopped: metadata that was not found by then is missing too
+	Damage      string             `json:"damage,omitempty"`      // of the image that this one was converted from, by its hashes
 	Findings    []volume.Finding   `json:"findings,omitempty"`
 	Found       int                `json:"found,omitempty"`    // findings in all; the list is bounded
 	Warnings    []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing
@@ -153,6 +154,18 @@ func (r *Report) describeBeats(w *watch, err error) {
 	}
 }
 
+// inherit fills in what the image that is restored lacks, by the report that it
+// carries.
+func (r *Report) inherit(carried *Report) {
+	r.Findings, r.Found = carried.Findings, carried.Found
+	r.NotRead, r.Interrupted = carried.NotRead, carried.Interrupted
+	r.Skipped = carried.Skipped
+	if len(r.Skipped) > 0 {
+		r.Warnings = append(r.Warnings,
+			"the image was made without free blocks or clean journals: what the device has in their places stays")
+	}
+}
+
 // Dirty reports whether the journal of any slot needs a replay.
 func (r *Report) Dirty() bool {
 	return slices.ContainsFunc(r.Slots, func(s volume.SlotState) bool { return s.Dirty })
@@ -171,7 +184,7 @@ func (r *Report) Live() bool {
 
 // Incomplete reports whether something is known to be missing from the image.
 func (r *Report) Incomplete() bool {
-	if r.Interrupted || len(r.NotRead) > 0 || r.Found > len(r.Findings) {
+	if r.Interrupted || r.Damage != "" || len(r.NotRead) > 0 || r.Found > len(r.Findings) {
 		return true
 	}
 	for _, f := range r.Findings {

@@ -91,6 +91,7 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 		return nil, err
 	}
 	defer src.Close()
+	report.Format, report.Redaction = src.Format().String(), src.Redaction().String()
 	r := &restoring{src: src, device: device, opts: opts, report: report}
 	if err := r.checkOperands(); err != nil {
 		return nil, err
@@ -212,10 +213,8 @@ func (r *restoring) readImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if carried != nil && len(carried.Skipped) > 0 {
-		r.report.Skipped = carried.Skipped
-		r.report.Warnings = append(r.report.Warnings,
-			"the image was made without free blocks or clean journals: what the device has in their places stays")
+	if carried != nil {
+		r.report.inherit(carried)
 	}
 	r.runs = r.src.packed.Runs
 	r.stored = r.src.packed.Header().Stored << vol.Super().BlockBits

@@ -25,6 +25,8 @@ func (p *program) newConvertCommand() *cobra.Command {
 format. It asks nothing, and changes nothing in the blocks. Neither is a
 block device: the one is made an image without a command, and the other
 written with -I. The source may be compressed, and the target is with --zstd.
+Of a packed image the hashes are compared: if it was damaged on the way the
+exit status is 3.
 `,
 		Example: `The raw form of a packed image:
 
@@ -46,6 +48,9 @@ written with -I. The source may be compressed, and the target is with --zstd.
 
 // convert writes the image source to target in the other format.
 func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions, progress bool) error {
+	if source == toStdout || target == toStdout {
+		return errors.New("convert reads and writes files only; one that is called - is ./-")
+	}
 	var err error
 	if opts.Time, err = imageTime(); err != nil {
 		return err

@@ -50,7 +50,7 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 	case errors.Is(err, o2image.ErrNotPacked):
 		err = hintError{err, fmt.Sprintf("it is no packed image; a raw one needs -r: %s -I -r %s %s", p.name, device, image)}
 	}
-	return p.account(report, err, o, "", device, image, o.undo)
+	return p.account(report, err, o, image, device, image, o.undo)
 }
 
 // checkUndoFile refuses an undo file that exists already: it may be the only way

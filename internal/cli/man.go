@@ -37,9 +37,9 @@ const (
 1
       Failed, or the command line is wrong, or -I was answered with no.
 3
-      The image was written, but something that belongs to it could not be
-      read, followed or stored. Standard error says how much of it in ten lines at
-      most, the report says all.
+      The image was written, or restored, but something that belongs to it could
+      not be read, followed or stored. Standard error says how much of it in ten
+      lines at most, the report says all.
 129, 130, 143
       Ended by SIGHUP, SIGINT or SIGTERM. If metadata was read by then there is
       an image of it, which says that it is partial; otherwise nothing is left

@@ -81,6 +81,9 @@ func summary(report *o2image.Report, where string) []string {
 	if report.Interrupted {
 		lines = append(lines, "interrupted: --map and --from make a whole image of this one")
 	}
+	if report.Damage != "" {
+		lines = append(lines, escape(report.Damage))
+	}
 	if len(report.NotRead) > 0 {
 		var blocks uint64
 		for _, run := range report.NotRead {
