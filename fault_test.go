@@ -39,6 +39,7 @@ type capture struct {
 
 var (
 	broken      = faults.Fault{Errno: syscall.EIO}
+	quota       = faults.Fault{Errno: syscall.EDQUOT}
 	interrupted = faults.Fault{Errno: syscall.EINTR}
 	again       = faults.Fault{Errno: syscall.EAGAIN}
 	short       = faults.Fault{Short: true}
@@ -50,9 +51,9 @@ var captures = []capture{
 	{name: "in place", old: true, linked: true, faults: []faults.Fault{broken, short}},
 	{name: "raw", options: []string{"-r"}, faults: []faults.Fault{broken}},
 	{name: "raw in place", options: []string{"-r"}, old: true, linked: true, faults: []faults.Fault{broken}},
-	{name: "zstd", options: []string{"--zstd"}, faults: []faults.Fault{broken, short}},
+	{name: "zstd", options: []string{"--zstd"}, faults: []faults.Fault{broken, quota, short}},
 	{name: "zstd in place", options: []string{"--zstd"}, old: true, linked: true, faults: []faults.Fault{broken}},
-	{name: "stdout", stdout: true, faults: []faults.Fault{broken, interrupted, short}},
+	{name: "stdout", stdout: true, faults: []faults.Fault{broken, quota, interrupted, short}},
 	{name: "raw stdout", options: []string{"-r"}, stdout: true, faults: []faults.Fault{broken}},
 	{name: "pipe", pipe: true, faults: []faults.Fault{broken, again}},
 }
@@ -250,8 +251,12 @@ func (s scene) judge(t *testing.T, fault faults.Fault, got captured, whole []byt
 		name = "-"
 	}
 	cause := fault.Errno.Error()
-	if !strings.Contains(got.stderr, cause[1:]) || !strings.Contains(got.stderr, `"`+name+`"`) || strings.Count(got.stderr, "\n") != 1 {
+	message, advice, _ := strings.Cut(got.stderr, "\n")
+	if !strings.Contains(message, cause[1:]) || !strings.Contains(message, `"`+name+`"`) {
 		fail("the message does not name the output and the cause")
+	}
+	if wantsAdvice := fault.Errno == quota.Errno && strings.Contains(message, "while writing"); wantsAdvice != strings.Contains(advice, "--zstd") || !wantsAdvice && advice != "" {
+		fail("what the user can do is not said, or where nothing helps")
 	}
 	if same || s.pipe || got.image == nil && !s.inPlace() || s.old && bytes.Equal(got.image, oldImage) {
 		return
