@@ -28,8 +28,8 @@ type Retainer struct {
 	kept []keptRange // in ascending order once sealed
 }
 
-// keptRange is a range of bytes and what s2 makes of them, nil if they are all
-// zero.
+// keptRange is a range of bytes and what s2 makes of their sparse form, nil if
+// they are all zero.
 type keptRange struct {
 	off     int64
 	n       int
@@ -70,16 +70,17 @@ func (t *Retainer) keep(p []byte, off int64) {
 	for piece := range slices.Chunk(p, keepUnit) {
 		k := keptRange{off: off, n: len(piece)}
 		off += int64(len(piece))
-		if !isZero(piece) {
-			buf := encodeBuffers.Get().(*[]byte)
-			encoded := s2.Encode(*buf, piece)
+		buf := keepBuffers.Get().(*keepBuffer)
+		form, any := appendSparse(buf.sparse[:0], piece)
+		if any {
+			encoded := s2.Encode(buf.encoded, form)
 			if len(encoded) <= len(piece)/keepRatio {
 				k.encoded = slices.Clone(encoded)
 			}
-			encodeBuffers.Put(buf)
-			if k.encoded == nil {
-				continue
-			}
+		}
+		keepBuffers.Put(buf)
+		if any && k.encoded == nil {
+			continue
 		}
 		t.mu.Lock()
 		if cost := len(k.encoded) + keptOverhead; cost <= t.budget {
@@ -90,19 +91,13 @@ func (t *Retainer) keep(p []byte, off int64) {
 	}
 }
 
-var encodeBuffers = sync.Pool{New: func() any {
-	b := make([]byte, s2.MaxEncodedLen(keepUnit))
-	return &b
-}}
+// keepBuffer is what it takes to keep a piece or to give it back.
+type keepBuffer struct{ sparse, encoded []byte }
 
-func isZero(p []byte) bool {
-	for part := range slices.Chunk(p, len(zeros)) {
-		if string(part) != string(zeros[:len(part)]) {
-			return false
-		}
-	}
-	return true
-}
+var keepBuffers = sync.Pool{New: func() any {
+	n := maxSparse(keepUnit)
+	return &keepBuffer{sparse: make([]byte, n), encoded: make([]byte, s2.MaxEncodedLen(n))}
+}}
 
 // Seal ends the first pass. Of ranges that were read more than once the longest
 // stays.
@@ -206,20 +201,12 @@ func (k keptRange) copy(p []byte, off int64) (int, error) {
 		clear(p)
 		return len(p), nil
 	}
-	if len(p) == k.n {
-		_, err := s2.Decode(p, k.encoded)
-		return len(p), err
-	}
-	buf := decodeBuffers.Get().(*[]byte)
-	defer decodeBuffers.Put(buf)
-	decoded, err := s2.Decode(*buf, k.encoded)
+	buf := keepBuffers.Get().(*keepBuffer)
+	defer keepBuffers.Put(buf)
+	form, err := s2.Decode(buf.sparse, k.encoded)
 	if err != nil {
 		return 0, err
 	}
-	return copy(p, decoded[skip:]), nil
+	expandSparse(p, form, skip, k.n)
+	return len(p), nil
 }
-
-var decodeBuffers = sync.Pool{New: func() any {
-	b := make([]byte, keepUnit)
-	return &b
-}}

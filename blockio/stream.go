@@ -6,6 +6,7 @@ package blockio
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -22,6 +23,9 @@ type Stream struct {
 	seekable bool
 	skipped  bool // what was written last is a hole
 }
+
+// pipeSize is how much a pipe holds, in bytes: what everybody may set.
+const pipeSize = 1 << 20
 
 // NewStream returns a stream to f, from its present offset on. The caller closes f.
 func NewStream(f *os.File) (*Stream, error) {
@@ -42,6 +46,13 @@ func NewStream(f *os.File) (*Stream, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	s.append = flags&unix.O_APPEND != 0
+	if info.Mode()&fs.ModeNamedPipe != 0 {
+		// Fewer, longer turns of writer and reader. If it cannot be, nothing is lost.
+		_ = control(f, "fcntl", func(fd int) error {
+			_, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize)
+			return err
+		})
+	}
 	if s.regular || isBlock(info.Mode()) {
 		_, err := f.Seek(0, io.SeekCurrent)
 		s.seekable = err == nil
