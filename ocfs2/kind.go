@@ -97,10 +97,14 @@ var layouts = [...]layout{
 // there is none. A directory block is looked for last, since its signature
 // lies where others keep contents.
 func Identify(b []byte) Kind {
-	for k := KindSuper; k <= KindDirBlock; k++ {
-		if k.signed(b) {
+	first := u8(b, 0)
+	for k := KindSuper; k < KindDirBlock; k++ {
+		if layouts[k].signature[0] == first && k.signed(b) {
 			return k
 		}
+	}
+	if KindDirBlock.signed(b) {
+		return KindDirBlock
 	}
 	return KindNone
 }
