@@ -272,8 +272,8 @@ func (g *generator) blockCases(kind string) {
 	n := picks[turn(kind, len(picks))]
 	whole := func(b []byte) []Patch { return []Patch{{g.m.offset(at(n.block, 0, 0)), b}} }
 	lost := func(c *Case) { c.Unusable = n.block == superBlock && len(g.m.Backups) == 0 }
-	if g.wanted(n, kind+": zeroed") {
-		lost(g.add(kind+": zeroed", true, whole(make([]byte, g.m.BlockSize)), n))
+	if zeros := make([]byte, g.m.BlockSize); !bytes.Equal(g.block(n.block), zeros) && g.wanted(n, kind+": zeroed") {
+		lost(g.add(kind+": zeroed", !n.idle, whole(zeros), n))
 	}
 	if g.wanted(n, kind+": garbage") {
 		lost(g.add(kind+": garbage", true, whole(garbage(g.m.BlockSize, n.block)), n))

@@ -50,6 +50,7 @@ type node struct {
 	kind   string          // what it is, finely enough to choose a few of each
 	by     uint64          // the block that led here
 	ecc    bool            // its block check covers all of it
+	idle   bool            // zeros are as good: nobody uses what it tells about
 	fields func() []*field // the fields, records included
 }
 
@@ -88,9 +89,11 @@ const (
 	dynRefcount    = 0x0010
 	dynKnown       = 0x001F
 
-	incompatECC     = 0x0800
-	incompatIndexed = 0x0400
-	incompatKnown   = 0xFFF6
+	incompatECC           = 0x0800
+	incompatIndexed       = 0x0400
+	incompatExtendedSlots = 0x0100
+	incompatDiscontig     = 0x2000
+	incompatKnown         = 0xFFF6
 
 	modeDir     = 0x4000
 	modeFile    = 0x8000
@@ -281,7 +284,7 @@ func (m *Map) group(a *allocator, n, by uint64, g []byte) {
 		kind += " discontiguous"
 	}
 	m.addNode(&node{block: n, kind: kind, by: by, ecc: m.HasECC, fields: func() []*field {
-		return m.groupFields(n, g, size, total, records)
+		return m.groupFields(a, n, g, size, total, records)
 	}})
 	if a.name == "global_bitmap" {
 		start := n
@@ -317,10 +320,15 @@ func (m *Map) group(a *allocator, n, by uint64, g []byte) {
 	}
 }
 
-func (m *Map) groupFields(n uint64, g []byte, size, total, records int) []*field {
+func (m *Map) groupFields(a *allocator, n uint64, g []byte, size, total, records int) []*field {
 	fs := rows(n, "ocfs2_group_desc", 0, groupRows)
 	for _, name := range []string{"bg_size", "bg_bits", "bg_free_bits_count", "bg_next_group"} {
 		owed(fs, name, always)
+	}
+	if a.name != "global_bitmap" && records == 0 && m.incompat&incompatDiscontig != 0 {
+		// Groups that are older than the feature have all the room.
+		room := uint64(m.BlockSize - 0x40)                                                                          //nolint:gosec // positive
+		owed(fs, "bg_size", func(v uint64) bool { return v != room && v != min(room, 256) || 8*v < uint64(total) }) //nolint:gosec // from 16 bits
 	}
 	free := uint64(le.Uint16(g[0x0C:]))
 	owed(fs, "bg_contig_free_bits", func(v uint64) bool { return v > free })

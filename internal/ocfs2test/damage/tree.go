@@ -256,7 +256,7 @@ func (m *Map) contents(d dinode, kind string, walked bool, decides []span) {
 			return fs
 		}})
 	case what == "slot_map":
-		m.addNode(&node{block: first, kind: "slot map", by: d.ino, fields: func() []*field { return rows(first, "slot_map", 0, slotMapRows) }})
+		m.addNode(&node{block: first, kind: "slot map", by: d.ino, idle: m.incompat&incompatExtendedSlots != 0, fields: func() []*field { return rows(first, "slot_map", 0, slotMapRows) }})
 	case strings.HasPrefix(what, "aquota"):
 		m.addNode(&node{block: first, kind: "quota block", by: d.ino, ecc: m.HasECC, fields: func() []*field { return rows(first, "quota", 0, quotaRows) }})
 	}
