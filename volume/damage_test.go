@@ -59,7 +59,6 @@ var knownGaps = []string{
 	"extent block of index: h_list.e_leaf_clusters=",
 	"extent block of xattrs: h_list.e_leaf_clusters=",
 	"inode dir indexed: ocfs2_dinode.i_dyn_features=zero",
-	"ocfs2_dir_entry.inode=",
 	"ocfs2_group_desc.bg_size=other",
 	"directory block signed: ocfs2_dir_block_trailer.db_signature=",
 	"xattr bucket: ocfs2_xattr_header.xh_num_buckets=ones",

@@ -81,39 +81,44 @@ func join(dir string, name []byte) string {
 // and ".." among them. An entry's name is valid until the next is yielded.
 func (v *Volume) ReadDir(ctx context.Context, d ocfs2.Dinode) iter.Seq2[ocfs2.DirEntry, error] {
 	return func(yield func(ocfs2.DirEntry, error) bool) {
-		ino := d.Blkno()
-		if d.Union() == ocfs2.UnionInlineData {
-			area := d.InlineData()
-			v.entries(area[:min(uint64(len(area)), d.Size())], ino, yield)
-			return
-		}
-		trailer := ocfs2.HasDirTrailer(d, v.sb)
-		for run, err := range v.contents(ctx, d) {
-			if err != nil {
-				if !yield(ocfs2.DirEntry{}, fmt.Errorf("directory %d: %w", ino, err)) {
-					return
-				}
-				continue
+		v.readDir(ctx, d, func(e ocfs2.DirEntry, _ uint64, err error) bool { return yield(e, err) })
+	}
+}
+
+// readDir is ReadDir that tells the block of each entry as well.
+func (v *Volume) readDir(ctx context.Context, d ocfs2.Dinode, yield func(e ocfs2.DirEntry, blkno uint64, err error) bool) {
+	ino := d.Blkno()
+	if d.Union() == ocfs2.UnionInlineData {
+		area := d.InlineData()
+		v.entries(area[:min(uint64(len(area)), d.Size())], ino, yield)
+		return
+	}
+	trailer := ocfs2.HasDirTrailer(d, v.sb)
+	for run, err := range v.contents(ctx, d) {
+		if err != nil {
+			if !yield(ocfs2.DirEntry{}, ino, fmt.Errorf("directory %d: %w", ino, err)) {
+				return
 			}
-			bs := v.sb.BlockSize()
-			for i := 0; i < len(run.data); i += bs {
-				blkno := run.blkno + uint64(i/bs)
-				if !v.entries(ocfs2.DirArea(run.data[i:][:bs], trailer), blkno, yield) {
-					return
-				}
+			continue
+		}
+		bs := v.sb.BlockSize()
+		for i := 0; i < len(run.data); i += bs {
+			blkno := run.blkno + uint64(i/bs)
+			if !v.entries(ocfs2.DirArea(run.data[i:][:bs], trailer), blkno, yield) {
+				return
 			}
 		}
 	}
 }
 
 // entries yields the entries in one area of block blkno.
-func (v *Volume) entries(area []byte, blkno uint64, yield func(ocfs2.DirEntry, error) bool) bool {
+func (v *Volume) entries(area []byte, blkno uint64, yield func(e ocfs2.DirEntry, blkno uint64, err error) bool) bool {
 	for e, fault := range ocfs2.DirEntries(area) {
 		var err error
 		if fault != nil {
 			err = corrupt(blkno, []ocfs2.Fault{*fault})
 		}
-		if !yield(e, err) {
+		if !yield(e, blkno, err) {
 			return false
 		}
 	}

@@ -117,14 +117,15 @@ func (w *walk) addSystemGroup() {
 
 // systemInodes looks at the system files that their allocator did not lead to.
 func (w *walk) systemInodes(ctx context.Context) {
-	inodes := []uint64{w.v.sb.Root, w.v.sb.SystemDir}
-	for ino := range w.system {
-		inodes = append(inodes, ino)
-	}
-	for _, ino := range inodes {
+	enter := func(ino uint64, path ...uint64) {
 		if !w.inodes.has(ino) {
-			w.queue.near(func(ctx context.Context) { w.entry(ctx, ino, origin{class: ClassInode}) })
+			w.queue.near(func(ctx context.Context) { w.entry(ctx, ino, origin{class: ClassInode, path: path}) })
 		}
+	}
+	enter(w.v.sb.Root)
+	enter(w.v.sb.SystemDir)
+	for ino := range w.system {
+		enter(ino, w.v.sb.SystemDir)
 	}
 	w.run(ctx)
 }
@@ -137,9 +138,12 @@ func (w *walk) strayRoots(ctx context.Context) {
 			continue
 		}
 		o := origin{class: ClassExtent}
-		w.note(o, root, Damaged, "the root of a tree that no inode points to", "")
-		if kind := ocfs2.Identify(b); kind == ocfs2.KindDxRoot {
+		kind := ocfs2.Identify(b)
+		if kind == ocfs2.KindDxRoot {
 			o.ino, _ = kind.Parent(b)
+		}
+		w.note(o, root, Damaged, "the root of a tree that no inode points to", "")
+		if kind == ocfs2.KindDxRoot {
 			w.queue.near(func(ctx context.Context) { w.index(ctx, root, o) })
 		} else {
 			w.queue.near(func(ctx context.Context) { w.xattrs(ctx, root, o) })
@@ -218,25 +222,33 @@ func (w *walk) namedInodes(ctx context.Context, dir uint64) {
 	if d.Union() != ocfs2.UnionInlineData {
 		d = d.With(ocfs2.InodeValid, d.DynFeatures(), ocfs2.ModeDir)
 	}
-	for e, err := range w.v.ReadDir(ctx, d) {
-		if err != nil || e.Ino == 0 || e.IsDot() || w.inodes.has(e.Ino) || ctx.Err() != nil {
-			continue
+	w.v.readDir(ctx, d, func(e ocfs2.DirEntry, blkno uint64, err error) bool {
+		if err == nil && e.Ino != 0 && !e.IsDot() && !w.inodes.has(e.Ino) {
+			w.namedInode(ctx, dir, blkno, e.Ino)
 		}
-		o := origin{class: ClassInode, ino: e.Ino, path: []uint64{dir}}
-		if !w.v.sb.Contains(e.Ino, 1) {
-			w.note(o, dir, NotFollowed, fmt.Sprintf("a name for inode %d, which is outside the volume", e.Ino), "that inode")
-			continue
-		}
-		b, err := w.v.ReadBlock(ctx, e.Ino)
-		switch {
-		case err != nil:
-			w.failed(o, e.Ino, err, "the inode")
-		case !w.inUse(b, e.Ino):
-			w.note(o, e.Ino, NotFollowed, fmt.Sprintf("directory %d has a name for this block, which is no inode in use", dir), "that inode")
-		default:
-			w.note(o, e.Ino, Damaged, fmt.Sprintf("directory %d has a name for this inode, which no group counts", dir), "")
-			w.entry(ctx, e.Ino, o)
-		}
+		return ctx.Err() == nil
+	})
+}
+
+// namedInode looks at inode ino, which block blkno of directory dir names.
+func (w *walk) namedInode(ctx context.Context, dir, blkno, ino uint64) {
+	o := origin{class: ClassInode, ino: ino, path: []uint64{dir}}
+	if blkno != dir {
+		o = o.via(blkno)
+	}
+	if !w.v.sb.Contains(ino, 1) {
+		w.note(o, dir, NotFollowed, fmt.Sprintf("a name for inode %d, which is outside the volume", ino), "that inode")
+		return
+	}
+	b, err := w.v.ReadBlock(ctx, ino)
+	switch {
+	case err != nil:
+		w.failed(o, ino, err, "the inode")
+	case !w.inUse(b, ino):
+		w.note(o, ino, NotFollowed, fmt.Sprintf("directory %d has a name for this block, which is no inode in use", dir), "that inode")
+	default:
+		w.note(o, ino, Damaged, fmt.Sprintf("directory %d has a name for this inode, which no group counts", dir), "")
+		w.entry(ctx, ino, o)
 	}
 }
 
