@@ -3,7 +3,10 @@
 
 package ocfs2
 
-import "hash/crc32"
+import (
+	"fmt"
+	"hash/crc32"
+)
 
 // Offsets of ocfs2_extended_slot, from its start, and sizes of both formats.
 const (
@@ -46,6 +49,37 @@ func DecodeSlotMap(b []byte, extended bool, slots int) []SlotMapEntry {
 		entries = append(entries, e)
 	}
 	return entries
+}
+
+// SlotMapFaults returns the contradictions in the slot map at the start of b.
+func SlotMapFaults(b []byte, sb *SuperBlock) []Fault {
+	f := faults{structure: "slot_map"}
+	extended := sb.Incompat.Has(IncompatExtendedSlotMap)
+	slotOf := make(map[uint32]int)
+	for i, e := range DecodeSlotMap(b, extended, sb.MaxSlots) {
+		if valid := u8(record(b, 0, extendedSlotSize, i), esValid); extended && valid > 1 {
+			f.add(fmt.Sprintf("se_slots[%d].es_valid", i), decimal(uint64(valid)), "0 or 1")
+		}
+		if !e.Used {
+			continue
+		}
+		if !extended && !sb.Incompat.Has(IncompatUserspaceStack) && e.Node >= HeartbeatNodes {
+			f.add(fmt.Sprintf("sm_slots[%d]", i), decimal(uint64(e.Node)), fmt.Sprintf("less than %d, or %d", HeartbeatNodes, InvalidSlot))
+		}
+		if other, ok := slotOf[e.Node]; ok {
+			f.add(fmt.Sprintf("slot %d", i), fmt.Sprintf("node %d, as slot %d", e.Node, other), "each node once")
+		}
+		slotOf[e.Node] = i
+	}
+	return f.found
+}
+
+// SlotMapBytes returns the bytes of the slot map of a volume.
+func SlotMapBytes(sb *SuperBlock) int {
+	if sb.Incompat.Has(IncompatExtendedSlotMap) {
+		return extendedSlotSize * sb.MaxSlots
+	}
+	return oldSlotSize * sb.MaxSlots
 }
 
 // Offsets of o2hb_disk_heartbeat_block.

@@ -20,6 +20,7 @@ func (d Dinode) Faults(blkno uint64, sb *SuperBlock) []Fault {
 	if super := kind == KindSuper; super != flags.Has(InodeSuperBlock) {
 		f.add("i_flags", inHex(uint64(flags)), "the superblock bit in superblocks only")
 	} else if super {
+		f.equal("i_generation", uint64(d.Generation()), uint64(d.FSGeneration()))
 		return f.found
 	}
 	f.within(kind.suballocFaults(d.b, blkno, sb))
@@ -100,6 +101,8 @@ func (d Dinode) pointerFaults(f *faults, sb *SuperBlock) {
 	f.inVolumeOrNone("i_xattr_loc", sb.Geometry, d.XattrLoc())
 	if d.DynFeatures().Has(DynIndexedDir) {
 		f.inVolume("i_dx_root", sb.Geometry, d.DxRoot())
+	} else if d.IsDir() && d.DxRoot() != 0 { // who removes an index clears both
+		f.add("i_dx_root", decimal(d.DxRoot()), "0 without indexed-dir")
 	}
 	if d.DynFeatures().Has(DynHasRefcount) {
 		f.inVolume("i_refcount_loc", sb.Geometry, d.RefcountLoc())

@@ -155,6 +155,16 @@ func (t DirTrailer) bytes() []byte { return tail(t.block, len(t.block)-dirTraile
 // HasSignature reports whether the block ends in a trailer.
 func (t DirTrailer) HasSignature() bool { return KindDirBlock.signed(t.block) }
 
+// Present reports whether the block, which was read from blkno and belongs to the
+// directory with inode dir, ends in a trailer though it need not: its signature,
+// or the two numbers, in what is an unused entry to those who know no trailers.
+// They may put a name there.
+func (t DirTrailer) Present(blkno, dir uint64) bool {
+	b := t.bytes()
+	return u64(b, dbCompatInode) == 0 && u16(b, dbCompatRecLen) == dirTrailerSize && u8(b, dbCompatNameLen) == 0 &&
+		(t.HasSignature() || t.Blkno() == blkno && t.ParentDinode() == dir)
+}
+
 // FreeRecLen returns db_free_rec_len, bytes of the largest hole in the block.
 func (t DirTrailer) FreeRecLen() int { return int(u16(t.bytes(), dbFreeRecLen)) }
 

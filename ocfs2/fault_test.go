@@ -138,6 +138,7 @@ func TestFaults(t *testing.T) {
 		{"system-inode-(global_bitmap)-512", quad(0xD8, 0), "cl_recs[0].c_total"},
 		{"system-inode-(global_bitmap)-512", quad(0xD8, huge), "cl_recs[0].c_blkno"},
 		{"superblock-512", long(0x2C, 0x11), "i_flags"},
+		{"superblock-512", long(0x08, 7), "i_generation"},
 		{"extent-block-512", quad(0x00, 0), "h_signature"},
 		{"extent-block-512", quad(0x18, 7), "h_blkno"},
 		{"extent-block-512", long(0x14, 7), "h_fs_generation"},
@@ -160,6 +161,7 @@ func TestFaults(t *testing.T) {
 		{"group-descriptor-(global-bitmap)-512", word(0x14, 0xFFFF), "bg_contig_free_bits"},
 		{"group-descriptor-(global-bitmap)-512", quad(0x18, huge), "bg_next_group"},
 		{"group-descriptor-(global-bitmap)-512", func(b []byte) { b[0x40] &^= 1; put16(b, 0x0C, uint16(AsGroupDesc(b).FreeBits())+1) }, "bg_bitmap"},
+		{"group-descriptor-(discontiguous)-512", word(0x08, 255), "bg_size"},
 		{"group-descriptor-(discontiguous)-512", word(0x140, 1), "bg_list.l_tree_depth"},
 		{"group-descriptor-(discontiguous)-512", quad(0x158, 16), "bg_list.l_recs[0].e_blkno"},
 		{"group-descriptor-(discontiguous)-512", long(0x160, 0xFFFF), "bg_list.l_recs[1].e_cpos"},
@@ -191,6 +193,7 @@ func TestFaults(t *testing.T) {
 		{"xattr-bucket-512", word(0x00, 0xFFFF), "xh_count"},
 		{"xattr-bucket-512", word(0x02, 4097), "xh_free_start"},
 		{"xattr-bucket-512", word(0x04, 4097), "xh_name_value_len"},
+		{"xattr-bucket-512", word(0x06, 17), "xh_num_buckets"},
 		{"xattr-bucket-512", long(0x10, 0xFFFFFFFF), "xh_entries[1].xe_name_hash"},
 		{"refcount-root-(records)-512", quad(0x10, 7), "rf_blkno"},
 		{"refcount-root-(records)-512", long(0x34, 4), "rf_flags"},
@@ -281,12 +284,13 @@ func TestFaultsOfLogs(t *testing.T) {
 
 func TestJournalFaults(t *testing.T) {
 	sb := &SuperBlock{Geometry: Geometry{BlockBits: 9, ClusterBits: 12, Clusters: 1000}}
-	good := JournalSuper{BlockSize: 512, MaxLen: 100, First: 2, Start: 1, Incompat: 3}
+	good := JournalSuper{JournalHeader: JournalHeader{Type: JournalSuperV2}, BlockSize: 512, MaxLen: 100, First: 2, Start: 1, Incompat: 3}
 	for _, c := range []struct {
 		spoil func(js *JournalSuper)
 		want  []string
 	}{
 		{func(*JournalSuper) {}, nil},
+		{func(js *JournalSuper) { js.Type = JournalSuperV1 }, []string{"h_blocktype"}},
 		{func(js *JournalSuper) { js.BlockSize = 1024 }, []string{"s_blocksize"}},
 		{func(js *JournalSuper) { js.MaxLen = 101 }, []string{"s_maxlen"}},
 		{func(js *JournalSuper) { js.First = 0 }, []string{"s_first"}},
@@ -298,6 +302,62 @@ func TestJournalFaults(t *testing.T) {
 		if diff := cmp.Diff(c.want, fieldsOf(js.Faults(sb, 100))); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", js, diff)
 		}
+	}
+}
+
+// TestDirTrailerPresent has trailers where there need be none.
+func TestDirTrailerPresent(t *testing.T) {
+	v := loadChecks(t).block(t, "directory-block-(trailer)-512")
+	blkno, _ := KindDirBlock.Blkno(v.Hex)
+	dir, _ := KindDirBlock.Parent(v.Hex)
+	for _, c := range []struct {
+		name  string
+		spoil func(b []byte)
+		want  bool
+	}{
+		{"sound", func([]byte) {}, true},
+		{"no signature", func(b []byte) { put64(b, 0x1D0, 0) }, true},
+		{"another number", func(b []byte) { put64(b, 0x1E8, 7) }, true},
+		{"neither", func(b []byte) { put64(b, 0x1D0, 0); put64(b, 0x1E8, 7) }, false},
+		{"a short name in its place", func(b []byte) { put64(b, 0x1C0, 300); b[0x1CA] = 1 }, false},
+	} {
+		b := bytes.Clone(v.Hex)
+		c.spoil(b)
+		if got := AsDirTrailer(b).Present(blkno, dir); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestSlotMapFaults(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		incompat Incompat
+		b        []byte
+		want     []string
+	}{
+		{"old", 0, []byte{3, 0, 0xFF, 0xFF, 0xFE, 0}, nil},
+		{"old, no such node", 0, []byte{3, 0, 0xFF, 0, 0xFF, 0xFF}, []string{"sm_slots[1]"}},
+		{"old, zeros", 0, make([]byte, 512), []string{"slot 1", "slot 2"}},
+		{"extended", IncompatExtendedSlotMap, []byte{1, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 9, 9, 9, 9}, nil},
+		{"extended, zeros", IncompatExtendedSlotMap, make([]byte, 512), nil},
+		{"extended, neither used nor free", IncompatExtendedSlotMap, []byte{0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0}, []string{"se_slots[1].es_valid"}},
+	} {
+		sb := &SuperBlock{MaxSlots: 3, Incompat: c.incompat}
+		if diff := cmp.Diff(c.want, fieldsOf(SlotMapFaults(c.b, sb))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestQuotaHeaderFaults(t *testing.T) {
+	header := []byte{0x70, 0x24, 0xF5, 0x0C, 0, 0, 0, 0}
+	if found := QuotaHeaderFaults(header, QuotaGlobalUser); found != nil {
+		t.Errorf("%v", found)
+	}
+	header[4] = 1
+	if diff := cmp.Diff([]string{"dqh_magic", "dqh_version"}, fieldsOf(QuotaHeaderFaults(header, QuotaGlobalGroup))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -190,9 +190,15 @@ func (gd GroupDesc) Faults(blkno uint64, sb *SuperBlock, parent uint64, chain, b
 	if gd.Chain() != chain {
 		f.add("bg_chain", fmt.Sprint(gd.Chain()), fmt.Sprint(chain))
 	}
+	// tunefs.ocfs2 leaves groups as they are where it turns the feature on, and
+	// gives all of them the whole room where it turns it off.
 	room := groupBitmapBytes(len(gd.b))
-	if gd.Size() != room && gd.Size() != min(room, discontigBitmapBytes) {
-		f.add("bg_size", fmt.Sprint(gd.Size()), fmt.Sprintf("%d or %d", room, min(room, discontigBitmapBytes)))
+	switch small := min(room, discontigBitmapBytes); {
+	case gd.Size() == room:
+	case !sb.Incompat.Has(IncompatDiscontigBG):
+		f.add("bg_size", fmt.Sprint(gd.Size()), fmt.Sprint(room))
+	case gd.Size() != small:
+		f.add("bg_size", fmt.Sprint(gd.Size()), fmt.Sprintf("%d or %d", room, small))
 	}
 	f.fits("bg_bits", gd.Bits(), gd.Size()*bitsPerByte)
 	if free := gd.Len() - gd.Bitmap().Count(); gd.Bits() == gd.Len() {

@@ -155,6 +155,7 @@ func (js JournalSuper) Wide() bool { return js.Incompat&JournalIncompat64Bit != 
 // so many blocks.
 func (js JournalSuper) Faults(sb *SuperBlock, blocks uint64) []Fault {
 	f := faults{structure: "journal_superblock_s"}
+	f.equal("h_blocktype", uint64(js.Type), uint64(JournalSuperV2))
 	f.equal("s_blocksize", uint64(js.BlockSize), uint64(sb.BlockSize())) //nolint:gosec // positive
 	f.equal("s_maxlen", uint64(js.MaxLen), blocks)
 	if js.First == 0 || js.First >= js.MaxLen {

@@ -74,6 +74,18 @@ func QuotaHeader(b []byte) (magic QuotaMagic, version uint32) {
 	return QuotaMagic(u32(b, dqhMagic)), u32(b, dqhVersion)
 }
 
+// QuotaHeaderFaults returns the contradictions in the header of the quota file
+// that begins with block b and must have that magic.
+func QuotaHeaderFaults(b []byte, want QuotaMagic) []Fault {
+	f := faults{structure: "ocfs2_disk_dqheader"}
+	magic, version := QuotaHeader(b)
+	if magic != want {
+		f.add("dqh_magic", inHex(uint64(magic)), inHex(uint64(want)))
+	}
+	f.equal("dqh_version", uint64(version), 0)
+	return f.found
+}
+
 // QuotaGlobalInfo is an ocfs2_global_disk_dqinfo, in block 0 of a global file.
 // Block numbers are those of the file.
 type QuotaGlobalInfo struct {

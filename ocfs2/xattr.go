@@ -29,6 +29,10 @@ const (
 
 	xattrLocal      = 0x80 // bit of xe_type: the value lies in the area
 	xattrLocalLimit = 80   // bytes of the longest such value (OCFS2_XATTR_INLINE_SIZE)
+
+	// xattrRecordLimit is how long a record of buckets of several clusters can
+	// grow, in bytes (OCFS2_MAX_XATTR_TREE_LEAF_SIZE).
+	xattrRecordLimit = 65536
 )
 
 // Offsets of ocfs2_xattr_value_root, from its start.
@@ -166,6 +170,8 @@ func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 	if a.bucket {
 		f.fits("xh_free_start", a.FreeStart(), len(a.b))
 		f.fits("xh_name_value_len", a.NameValueLen(), len(a.b))
+		// Buckets behind the first of a record keep what they once had.
+		f.fits("xh_num_buckets", a.NumBuckets(), max(xattrRecordLimit, sb.ClusterSize())/BucketSize)
 	}
 	var before uint32
 	for i, e := range a.All() {

@@ -21,8 +21,9 @@ type leaf struct {
 	unit   uint64 // blocks that are checked as one
 	o      origin
 	check  func(blkno uint64, b []byte, o origin)
-	used   func(first []byte) uint64 // units in use, by the first one; nil: all
-	of     uint64                    // blocks of the whole run, if this is its first part
+	head   func(blkno uint64, b []byte, o origin) // checks the first block of a file as well; nil: nothing to check
+	used   func(first []byte) uint64              // units in use, by the first one; nil: all
+	of     uint64                                 // blocks of the whole run, if this is its first part
 }
 
 // maxLeaves is how many leaves are read together.
@@ -43,7 +44,7 @@ func (w *walk) addLeaf(l leaf) {
 		w.leaves = append(w.leaves, part)
 		w.leafBlocks += part.blocks
 		w.mu.Unlock()
-		l.blkno, l.blocks, l.used = l.blkno+part.blocks, l.blocks-part.blocks, nil
+		l.blkno, l.blocks, l.used, l.head = l.blkno+part.blocks, l.blocks-part.blocks, nil, nil
 	}
 }
 
@@ -101,6 +102,9 @@ func (w *walk) readLeaves(ctx context.Context, leaves []leaf) {
 				l.blocks = min(l.blocks, max(1, used)*l.unit)
 			}
 			l.check(blkno, b, l.o)
+			if n == 0 && l.head != nil {
+				l.head(blkno, b, l.o)
+			}
 		}
 	}
 }
@@ -138,8 +142,31 @@ func (w *walk) contentsLeaf(d ocfs2.Dinode, ino uint64, class Class) (l leaf, bl
 		l.check, blocks = func(blkno uint64, b []byte, o origin) { w.journalSuper(blkno, b, all, o) }, min(blocks, 1)
 	case d.Flags().Has(ocfs2.InodeQuota):
 		l.check = func(blkno uint64, b []byte, o origin) { w.verify(ocfs2.KindQuotaBlock, blkno, b, o) }
+		if magic, ok := quotaMagic(w.system[ino]); ok {
+			l.head = func(blkno uint64, b []byte, o origin) { w.faults(o, blkno, ocfs2.QuotaHeaderFaults(b, magic)) }
+		}
+	case w.system[ino] == "slot_map":
+		l.unit = uint64(ocfs2.SlotMapBytes(w.v.sb))/bs + 1 //nolint:gosec // from 16 bits
+		l.check, blocks = func(blkno uint64, b []byte, o origin) { w.faults(o, blkno, ocfs2.SlotMapFaults(b, w.v.sb)) }, min(blocks, l.unit)
 	}
 	return l, blocks
+}
+
+// quotaMagic returns the magic of the quota file of that name; ok is false if
+// there is no such file.
+func quotaMagic(name string) (magic ocfs2.QuotaMagic, ok bool) {
+	base, _, local := strings.Cut(name, ":")
+	switch {
+	case base == "aquota.user" && local:
+		return ocfs2.QuotaLocalUser, true
+	case base == "aquota.user":
+		return ocfs2.QuotaGlobalUser, true
+	case base == "aquota.group" && local:
+		return ocfs2.QuotaLocalGroup, true
+	case base == "aquota.group":
+		return ocfs2.QuotaGlobalGroup, true
+	}
+	return 0, false
 }
 
 // journalSuper checks the first block of a journal of so many blocks.
@@ -155,9 +182,9 @@ func (w *walk) journalSuper(blkno uint64, b []byte, blocks uint64, o origin) {
 // dirBlock checks a block of directory dir, and remembers the inodes that it
 // names.
 func (w *walk) dirBlock(blkno uint64, b []byte, dir uint64, trailer bool, o origin) {
-	if trailer || ocfs2.AsDirTrailer(b).HasSignature() {
+	if t := ocfs2.AsDirTrailer(b); trailer || t.Present(blkno, dir) {
 		w.verify(ocfs2.KindDirBlock, blkno, b, o)
-		w.faults(o, blkno, ocfs2.AsDirTrailer(b).Faults(blkno, w.v.sb, dir))
+		w.faults(o, blkno, t.Faults(blkno, w.v.sb, dir))
 	}
 	w.names(blkno, ocfs2.DirArea(b, trailer), dir, o)
 }

@@ -407,6 +407,7 @@ func (w *walk) bucketLeaf() leaf {
 func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks uint64) {
 	bpc := w.v.sb.BlocksPerCluster()
 	check.o = o
+	head := check.head
 	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "the extents below")) {
 		switch {
 		case ctx.Err() != nil:
@@ -428,7 +429,10 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 			w.set.Add(rec.Blkno, n, uint8(o.class))
 			w.take(rec.Blkno, uint64(rec.Clusters))
 			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
-				check.blkno, check.blocks = rec.Blkno, n
+				check.blkno, check.blocks, check.head = rec.Blkno, n, nil
+				if first == 0 {
+					check.head = head
+				}
 				if blocks != allBlocks {
 					check.blocks = min(n, blocks-first)
 				}
