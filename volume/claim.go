@@ -72,15 +72,15 @@ func (w *walk) claimants(ctx context.Context) {
 // first one for each of its lists.
 func (w *walk) dispute(ctx context.Context, t tree, o origin) {
 	bpc := w.v.sb.BlocksPerCluster()
-	said := false
+	said := uint64(0) // the list that was the last one said
 	for rec, err := range w.v.tree(ctx, t, w.v.strictly) {
-		if err != nil || rec.node || said {
+		if err != nil || rec.node || rec.list == said {
 			continue
 		}
 		for n := range uint64(rec.Clusters) {
 			if blkno := rec.Blkno + n*bpc; w.disputed.has(blkno - blkno%bpc) {
 				w.note(o.via(rec.list), rec.list, NotFollowed, fmt.Sprintf("block %d belongs to another structure as well", blkno), "the blocks of one of them")
-				said = true
+				said = rec.list
 				break
 			}
 		}

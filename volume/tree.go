@@ -58,6 +58,7 @@ type tree struct {
 	most     uint64 // clusters, or more if the owner's size says so
 	single   bool   // a leaf record stands for a block, not for clusters
 	dense    bool   // it has no holes, and nothing behind its clusters
+	hashed   bool   // its keys are hashes, which the clusters of a record do not count
 }
 
 // dataTree is the tree of an inode's contents.
@@ -73,13 +74,13 @@ func (v *Volume) dataTree(d ocfs2.Dinode, ino uint64) tree {
 // indexTree is the tree of a directory's index.
 func indexTree(dx ocfs2.DxRoot, blkno uint64) tree {
 	n := uint64(dx.Clusters())
-	return tree{list: dx.List(), owner: blkno, last: dx.LastExtentBlk(), clusters: n, most: n}
+	return tree{list: dx.List(), owner: blkno, last: dx.LastExtentBlk(), clusters: n, most: n, hashed: true}
 }
 
 // bucketTree is the tree of an indexed xattr block.
 func bucketTree(x ocfs2.XattrBlock, blkno uint64) tree {
 	n := uint64(x.TreeClusters())
-	return tree{list: x.Tree(), owner: blkno, last: x.TreeLastExtentBlk(), clusters: n, most: n}
+	return tree{list: x.Tree(), owner: blkno, last: x.TreeLastExtentBlk(), clusters: n, most: n, hashed: true}
 }
 
 // refcountTree is the tree of refcount blocks below a root.
@@ -163,12 +164,13 @@ type treeWalk struct {
 
 	salvaging bool // what nodes lead to has been walked
 
-	seen   marks    // extent blocks entered
-	path   []uint64 // blocks that led to the list at hand
-	sum    uint64   // clusters of the leaf records so far
-	next   []uint64 // leaves that leaves point to
-	leaf0  uint64   // the leaf walked last, 0 if none
-	right  uint64   // the leaf that it points to
+	seen   marks     // extent blocks entered
+	path   []uint64  // blocks that led to the list at hand
+	sum    uint64    // clusters of the leaf records so far
+	next   []uint64  // leaves that leaves point to
+	leaf0  uint64    // the leaf walked last, 0 if none
+	right  uint64    // the leaf that it points to
+	odd    *badBlock // the first record that may be why the clusters do not add up
 	spares []spare
 	errors []*badBlock
 }
@@ -189,14 +191,22 @@ func (t *treeWalk) emit(rec treeRec) {
 
 func (t *treeWalk) fail(blkno uint64, err error) {
 	if len(t.errors) < maxTreeErrors {
-		t.errors = append(t.errors, &badBlock{blkno: blkno, path: slices.Clone(t.path), err: err})
+		t.errors = append(t.errors, t.bad(blkno, err))
 	}
 }
 
+func (t *treeWalk) bad(blkno uint64, err error) *badBlock {
+	return &badBlock{blkno: blkno, path: slices.Clone(t.path), err: err}
+}
+
 func (t *treeWalk) fault(blkno uint64, field, got, want string) {
-	t.fail(blkno, &ocfs2.BlockError{Block: blkno, Err: ocfs2.ErrCorrupt, Fault: ocfs2.Fault{
+	t.fail(blkno, listFault(blkno, field, got, want))
+}
+
+func listFault(blkno uint64, field, got, want string) error {
+	return &ocfs2.BlockError{Block: blkno, Err: ocfs2.ErrCorrupt, Fault: ocfs2.Fault{
 		Struct: "ocfs2_extent_list", Field: field, Got: got, Want: want,
-	}})
+	}}
 }
 
 // settle yields what is still missing.
@@ -208,6 +218,9 @@ func (t *treeWalk) settle() {
 	if t.sum > t.root.clusters {
 		t.path = nil
 		t.harmless(t.root.owner, "owner of an extent tree", "clusters", t.root.clusters, t.sum)
+	}
+	if t.sum != t.root.clusters && t.odd != nil {
+		t.errors = append(t.errors, t.odd)
 	}
 	for _, e := range t.errors {
 		if t.stopped || t.ctx.Err() != nil {
@@ -289,6 +302,10 @@ func (t *treeWalk) leaves(list ocfs2.ExtentList, owner uint64) {
 	fits := len(t.path) == 0 && t.leafSum(list) <= t.root.most+1
 	for i := range list.Len() {
 		rec := list.LeafRec(i)
+		if t.odd == nil && t.isOdd(list, i) {
+			t.odd = t.bad(owner, listFault(owner, fmt.Sprintf("l_recs[%d].e_leaf_clusters", i), fmt.Sprint(rec.Clusters),
+				"what the next record and the owner of the tree leave"))
+		}
 		if rec.Clusters == 0 {
 			continue
 		}
@@ -305,6 +322,25 @@ func (t *treeWalk) leaves(list ocfs2.ExtentList, owner uint64) {
 		}
 		t.leaf(rec, owner, limit)
 	}
+}
+
+// isOdd reports whether the length of leaf record i of a list is contradicted: it
+// is none although the record points to clusters, or reaches into the clusters or
+// the keys of the next record.
+func (t *treeWalk) isOdd(list ocfs2.ExtentList, i int) bool {
+	rec := list.LeafRec(i)
+	if rec.Clusters == 0 {
+		return rec.Blkno != 0
+	}
+	if i+1 >= list.Len() {
+		return false
+	}
+	next := list.LeafRec(i + 1)
+	if !t.root.hashed && uint64(next.Cpos) < rec.End() {
+		return true
+	}
+	shared := rec.Flags&next.Flags&ocfs2.ExtRefcounted != 0
+	return !shared && next.Blkno > rec.Blkno && next.Blkno-rec.Blkno < uint64(rec.Clusters)*t.unit()
 }
 
 // leafSum returns the clusters of all records of a list of leaves.

@@ -407,7 +407,7 @@ func (w *walk) bucketLeaf() leaf {
 func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks uint64) {
 	bpc := w.v.sb.BlocksPerCluster()
 	check.o = o
-	head := check.head
+	list, head := t.owner, check.head
 	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "the extents below")) {
 		switch {
 		case ctx.Err() != nil:
@@ -429,6 +429,10 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 			w.set.Add(rec.Blkno, n, uint8(o.class))
 			w.take(rec.Blkno, uint64(rec.Clusters))
 			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
+				if rec.list != list {
+					list = rec.list
+					check.o = o.via(list)
+				}
 				check.blkno, check.blocks, check.head = rec.Blkno, n, nil
 				if first == 0 {
 					check.head = head
