@@ -73,7 +73,7 @@ var (
 
 // OpError says which step failed for which file.
 type OpError struct {
-	Op   string // what was being done: "open", "scan", "read", "write", "restore"
+	Op   string // what was being done: "open", "scan", "read", "write", "restore", ...
 	Name string // the file or device, as it was given
 	Err  error
 }

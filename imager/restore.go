@@ -75,6 +75,8 @@ const verifiers = 4
 // one is wanted.
 //
 // If the image is an undo file, Restore brings back what is saved in it.
+//
+// The report is not nil once it writes: after an error the device is unfinished.
 func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions) (*Report, error) {
 	start := time.Now()
 	report := &Report{Program: opts.Program, Created: creation(time.Time{})}
@@ -107,13 +109,13 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 	held := r.holdback(target)
 	if opts.Undo != "" {
 		if err := r.save(ctx, target, held); err != nil {
-			return nil, during("write", opts.Undo, errors.Join(err, target.Discard()))
+			return nil, during("write the undo file", opts.Undo, errors.Join(err, target.Discard()))
 		}
 	}
 	err = errors.Join(r.write(ctx, target, held), target.Close())
 	r.report.Run = src.ran(device, start)
 	if err != nil {
-		return r.report, during("write", device, err)
+		return r.report, during("restore", device, err)
 	}
 	return r.report, nil
 }
@@ -142,7 +144,7 @@ func (r *restoring) checkOperands() error {
 			return &OpError{"open", name, err}
 		}
 		if blockio.SameFile(own, id) {
-			return &OpError{"write", r.device, ErrSameFile}
+			return &OpError{"restore", r.device, ErrSameFile}
 		}
 	}
 	packedImage := r.src.packed != nil

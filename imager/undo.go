@@ -194,7 +194,7 @@ func (r *restoring) checkSpace(held *holdback, size int64, write func(io.Writer)
 		return err
 	}
 	if uint64(need) > free {
-		return &OpError{"write", r.opts.Undo, fmt.Errorf("%w: it needs %d bytes, %d are free", syscall.ENOSPC, need, free)}
+		return &OpError{"write the undo file", r.opts.Undo, fmt.Errorf("%w: it needs %d bytes, %d are free", syscall.ENOSPC, need, free)}
 	}
 	return nil
 }
@@ -273,7 +273,7 @@ func (u *UndoFile) restore(ctx context.Context, name string, opts RestoreOptions
 		return nil, during("open", name, err)
 	}
 	if err := errors.Join(u.write(ctx, target, held), target.Close()); err != nil {
-		return report, during("write", name, err)
+		return report, during("restore", name, err)
 	}
 	return report, nil
 }
@@ -285,7 +285,7 @@ func (u *UndoFile) distinct(name string) error {
 		return &OpError{"open", u.name, err}
 	}
 	if id, err := blockio.Identify(name); err == nil && blockio.SameFile(own, id) {
-		return &OpError{"write", name, ErrSameFile}
+		return &OpError{"restore", name, ErrSameFile}
 	}
 	return nil
 }

@@ -50,7 +50,30 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 	case errors.Is(err, o2image.ErrNotPacked):
 		err = hintError{err, fmt.Sprintf("it is no packed image; a raw one needs -r: %s -I -r %s %s", p.name, device, image)}
 	}
+	if report != nil && err != nil {
+		if advice := p.toComplete(device, image, o); ctx.Err() != nil {
+			p.say("interrupted: %s", advice)
+		} else {
+			err = hintError{err, advice}
+		}
+	}
 	return p.account(report, err, o, image, device, image, o.undo)
+}
+
+// toComplete says what to do about a device onto which not everything was written.
+func (p *program) toComplete(device, image string, o rootOptions) string {
+	options := "-I"
+	if o.raw {
+		options += " -r"
+	}
+	if o.force {
+		options += " --force"
+	}
+	advice := fmt.Sprintf("%s may be unfinished, and nothing mounts it then; to complete it: %s %s %s %s", device, p.name, options, device, image)
+	if o.undo != "" {
+		advice += fmt.Sprintf("; to bring back what was on it: %s -I %s %s", p.name, device, o.undo)
+	}
+	return advice
 }
 
 // checkUndoFile refuses an undo file that exists already: it may be the only way

@@ -155,6 +155,9 @@ func isFolder(name string) bool {
 // cause returns the text of an error. That of a system call alone is said in
 // the words of the C library, whose sentences start with a capital.
 func cause(err error) string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) == 1 {
+		err = joined.Unwrap()[0]
+	}
 	if path, ok := err.(*fs.PathError); ok { //nolint:errorlint // what wraps it has more to say
 		err = path.Err
 	}

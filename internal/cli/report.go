@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"o2image"
 	"o2image/blockio"
@@ -169,17 +171,22 @@ func (p *program) saySummary(report *o2image.Report) {
 }
 
 // checkReportFile refuses a report that would overwrite a device or one of the
-// files of the run.
+// files of the run, and one that has no place: not when everything is done.
 func checkReportFile(name string, files ...string) error {
 	if name == "" {
 		return nil
 	}
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if _, err = os.Stat(filepath.Dir(resolve(name))); err == nil {
+			return nil
+		}
+	}
+	if err == nil && info.IsDir() {
+		err = syscall.EISDIR
 	}
 	if err != nil {
-		return &o2image.OpError{Op: "open", Name: name, Err: err}
+		return &o2image.OpError{Op: "write the report", Name: name, Err: err}
 	}
 	if info.Mode().Type() == os.ModeDevice {
 		return fmt.Errorf("the report is not written to the block device %q", name)
