@@ -92,10 +92,10 @@ func (e *earlier) useRaw(m *mapfile.Map, exact bool) error {
 	if exact {
 		e.doubtful = redact.Redacted
 	}
-	bs := int64(e.src.super().BlockSize())
+	bs, size := int64(e.src.super().BlockSize()), int64(e.src.super().Bytes())
 	held := blockset.NewBuilder()
 	for _, b := range m.Blocks {
-		first, end := (b.Pos+bs-1)/bs, b.End()/bs
+		first, end := (min(b.Pos, size)+bs-1)/bs, min(b.End(), size)/bs
 		if b.Status == mapfile.Finished && first < end {
 			held.Add(uint64(first), uint64(end-first), 0)
 		}
