@@ -68,7 +68,7 @@ func hint(err error) string {
 	case isOp && errors.Is(err, o2image.ErrNotOCFS2) && compression(op.Name) != "":
 		return compression(op.Name)
 	case isOp && (errors.Is(err, o2image.ErrUnsupported) || errors.Is(err, o2image.ErrNotOCFS2) && cause(op.Err) != o2image.ErrNotOCFS2.Error()):
-		return cause(op.Err)
+		return escape(cause(op.Err))
 	case errors.Is(err, o2image.ErrOwnVolume):
 		return "mounted, it would lose the contents of small files; use an image made with --exact, or --force to lose them"
 	case errors.Is(err, o2image.ErrMapExists):
@@ -108,14 +108,15 @@ func compression(name string) string {
 	return ""
 }
 
-// message returns an error as "what is wrong while doing what".
+// message returns an error as "what is wrong while doing what". Texts from an image
+// can be in what is wrong.
 func message(err error) string {
 	op, ok := errors.AsType[*o2image.OpError](err)
 	if !ok {
 		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Path == os.Stdout.Name() {
 			return cause(path) + " while writing to standard output"
 		}
-		return cause(err)
+		return escape(cause(err))
 	}
 	doing := "while trying to " + op.Op
 	switch op.Op {
@@ -126,7 +127,7 @@ func message(err error) string {
 	case "write":
 		doing = "while writing to image"
 	}
-	return fmt.Sprintf("%s %s \"%s\"", what(err, op), doing, op.Name)
+	return fmt.Sprintf("%s %s \"%s\"", escape(what(err, op)), doing, op.Name)
 }
 
 // what returns what was wrong.
