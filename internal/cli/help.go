@@ -6,6 +6,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,10 +55,8 @@ func (p *program) printHelp(cmd *cobra.Command) error {
 	}
 	if cmd.HasAvailableSubCommands() {
 		b.WriteString("\nCommands:\n")
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() || c.Name() == "help" {
-				fmt.Fprintf(&b, "  %-11s %s\n", c.Name(), c.Short)
-			}
+		for _, c := range listed(cmd) {
+			fmt.Fprintf(&b, "  %-11s %s\n", c.Name(), c.Short)
 		}
 		fmt.Fprintf(&b, "\nExit status:\n%s", indent(exitText, "  "))
 	}
@@ -66,6 +65,14 @@ func (p *program) printHelp(cmd *cobra.Command) error {
 	}
 	_, err := io.WriteString(p.stdout, b.String())
 	return err
+}
+
+// listed returns the commands of cmd that are described: help, for cobra, is not
+// one of them.
+func listed(cmd *cobra.Command) []*cobra.Command {
+	return slices.DeleteFunc(slices.Clone(cmd.Commands()), func(c *cobra.Command) bool {
+		return !c.IsAvailableCommand() && c.Name() != "help"
+	})
 }
 
 // option is an option as it is described: "-r, --raw".

@@ -81,20 +81,15 @@ func manual(root *cobra.Command) string {
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", programName, roff(root.Short))
 	b.WriteString(".SH SYNOPSIS\n")
 	writeSynopsis(&b, root)
-	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			b.WriteString(".br\n")
-			writeSynopsis(&b, c)
-		}
+	for _, c := range listed(root) {
+		b.WriteString(".br\n")
+		writeSynopsis(&b, c)
 	}
 	section(&b, "DESCRIPTION", root.Long)
 	b.WriteString(".SH OPTIONS\n")
 	writeOptions(&b, root)
 	b.WriteString(".SH COMMANDS\n")
-	for _, c := range root.Commands() {
-		if !c.IsAvailableCommand() {
-			continue
-		}
+	for _, c := range listed(root) {
 		fmt.Fprintf(&b, ".SS %s\n", roff(strings.TrimPrefix(c.UseLine(), programName+" ")))
 		writeText(&b, c.Long)
 		writeOptions(&b, c)
