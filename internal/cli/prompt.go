@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"o2image/blockio"
 )
 
 // maxAnswer is how much of an answer is read before its end is no longer
@@ -64,12 +66,8 @@ func freeSpace(name string) (uint64, error) {
 			own = uint64(st.Blocks) * 512
 		}
 	}
-	folder := filepath.Dir(resolve(name))
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(folder, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: folder, Err: err}
-	}
-	return uint64(st.Bsize)*st.Bavail + own, nil
+	free, err := blockio.FreeSpace(filepath.Dir(resolve(name)))
+	return free + own, err
 }
 
 // deviceSize returns the size of a block device in bytes.
