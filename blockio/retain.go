@@ -7,10 +7,11 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // Retainer reads through to another reader and keeps what it read, compressed,
@@ -21,6 +22,8 @@ import (
 // concurrently, Seal not at the same time as it.
 type Retainer struct {
 	r      io.ReaderAt
+	enc    *zstd.Encoder
+	dec    *zstd.Decoder
 	budget int // bytes that may still be kept
 	sealed bool
 
@@ -28,8 +31,8 @@ type Retainer struct {
 	kept []keptRange // in ascending order once sealed
 }
 
-// keptRange is a range of bytes and what s2 makes of their sparse form, nil if
-// they are all zero.
+// keptRange is a range of bytes and their sparse form, compressed, nil if they are
+// all zero.
 type keptRange struct {
 	off     int64
 	n       int
@@ -46,11 +49,26 @@ const (
 	keepRatio = 3
 	// keptOverhead is what a kept range takes besides its bytes.
 	keptOverhead = 48
+	// maxEncoders bounds how much is compressed at once: each takes 1 MiB.
+	maxEncoders = 8
 )
 
 // NewRetainer returns a reader of r that keeps at most budget bytes.
-func NewRetainer(r io.ReaderAt, budget int) *Retainer {
-	return &Retainer{r: r, budget: budget}
+func NewRetainer(r io.ReaderAt, budget int) (*Retainer, error) {
+	t := &Retainer{r: r, budget: budget}
+	var err error
+	t.enc, err = zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), maxEncoders)),
+		zstd.WithEncoderCRC(false),
+		zstd.WithSingleSegment(true),
+		zstd.WithWindowSize(keepUnit),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, err
+	}
+	t.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true))
+	return t, err
 }
 
 // ReadAt implements [io.ReaderAt].
@@ -73,7 +91,7 @@ func (t *Retainer) keep(p []byte, off int64) {
 		buf := keepBuffers.Get().(*keepBuffer)
 		form, any := appendSparse(buf.sparse[:0], piece)
 		if any {
-			encoded := s2.Encode(buf.encoded, form)
+			encoded := t.enc.EncodeAll(form, buf.encoded[:0])
 			if len(encoded) <= len(piece)/keepRatio {
 				k.encoded = slices.Clone(encoded)
 			}
@@ -96,7 +114,7 @@ type keepBuffer struct{ sparse, encoded []byte }
 
 var keepBuffers = sync.Pool{New: func() any {
 	n := maxSparse(keepUnit)
-	return &keepBuffer{sparse: make([]byte, n), encoded: make([]byte, s2.MaxEncodedLen(n))}
+	return &keepBuffer{sparse: make([]byte, n), encoded: make([]byte, 0, n+n/128)}
 }}
 
 // Seal ends the first pass. Of ranges that were read more than once the longest
@@ -121,7 +139,7 @@ func (t *Retainer) readKept(p []byte, off int64) (int, error) {
 	at := t.find(off)
 	first := 0
 	for i := at; i < len(t.kept) && first < len(p) && t.kept[i].off <= off+int64(first); i++ {
-		n, err := t.kept[i].copy(p[first:], off+int64(first))
+		n, err := t.copy(t.kept[i], p[first:], off+int64(first))
 		if err != nil {
 			return first, err
 		}
@@ -134,7 +152,7 @@ func (t *Retainer) readKept(p []byte, off int64) (int, error) {
 	last := len(p)
 	for i := next - 1; i >= at && last > first && t.kept[i].end() >= off+int64(last); i-- {
 		from := max(first, int(t.kept[i].off-off))
-		if _, err := t.kept[i].copy(p[from:last], off+int64(from)); err != nil {
+		if _, err := t.copy(t.kept[i], p[from:last], off+int64(from)); err != nil {
 			return first, err
 		}
 		last = from
@@ -166,7 +184,7 @@ func (t *Retainer) fill(p []byte, off int64, ranges []BadRange) (int, error) {
 		for i := t.find(at); i < len(t.kept) && t.kept[i].off < end; i++ {
 			k := t.kept[i]
 			from := max(at, k.off)
-			n, err := k.copy(p[from-off:end-off], from)
+			n, err := t.copy(k, p[from-off:end-off], from)
 			if err != nil {
 				continue
 			}
@@ -194,7 +212,7 @@ func (t *Retainer) find(off int64) int {
 
 // copy fills p, as far as k reaches, with the bytes from off on, which lies in
 // k, and returns how many those are.
-func (k keptRange) copy(p []byte, off int64) (int, error) {
+func (t *Retainer) copy(k keptRange, p []byte, off int64) (int, error) {
 	skip := int(off - k.off)
 	p = p[:min(len(p), k.n-skip)]
 	if k.encoded == nil {
@@ -203,7 +221,7 @@ func (k keptRange) copy(p []byte, off int64) (int, error) {
 	}
 	buf := keepBuffers.Get().(*keepBuffer)
 	defer keepBuffers.Put(buf)
-	form, err := s2.Decode(buf.sparse, k.encoded)
+	form, err := t.dec.DecodeAll(k.encoded, buf.sparse[:0])
 	if err != nil {
 		return 0, err
 	}

@@ -51,12 +51,20 @@ func mixed(size int) []byte {
 	return b
 }
 
+func retainer(t rapid.TB, r io.ReaderAt, budget int) *blockio.Retainer {
+	kept, err := blockio.NewRetainer(r, budget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
+}
+
 // TestRetainer reads a file twice, in pieces that do not agree: the bytes must
 // be those of the file, whatever was kept.
 func TestRetainer(t *testing.T) {
 	file := mixed(3 << 20)
 	rapid.Check(t, func(t *rapid.T) {
-		r := blockio.NewRetainer(bytes.NewReader(file), rapid.IntRange(0, 1<<20).Draw(t, "budget"))
+		r := retainer(t, bytes.NewReader(file), rapid.IntRange(0, 1<<20).Draw(t, "budget"))
 		read := func(name string) {
 			for range rapid.IntRange(1, 20).Draw(t, name) {
 				n := rapid.IntRange(1, 600_000).Draw(t, "length")
@@ -85,7 +93,7 @@ func TestRetainerReadsOnce(t *testing.T) {
 		copy(file[i:], "INODE01")
 	}
 	source := &counted{r: bytes.NewReader(file)}
-	r := blockio.NewRetainer(source, 1<<20)
+	r := retainer(t, source, 1<<20)
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
@@ -109,7 +117,7 @@ func TestRetainerReadsOnce(t *testing.T) {
 func TestRetainerBudget(t *testing.T) {
 	file := mixed(16 << 20)
 	source := &counted{r: bytes.NewReader(file)}
-	r := blockio.NewRetainer(source, 36_000)
+	r := retainer(t, source, 36_000)
 	for off := 0; off < len(file); off += 1 << 16 {
 		if _, err := r.ReadAt(make([]byte, 1<<16), int64(off)); err != nil {
 			t.Fatal(err)
@@ -132,7 +140,7 @@ func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.error }
 // TestRetainerFails wants the errors of the reader, and nothing kept of them.
 func TestRetainerFails(t *testing.T) {
 	broken := errors.New("broken")
-	r := blockio.NewRetainer(failing{broken}, 1<<20)
+	r := retainer(t, failing{broken}, 1<<20)
 	for range 2 {
 		if n, err := r.ReadAt(make([]byte, 4096), 0); n != 0 || !errors.Is(err, broken) {
 			t.Errorf("%d, %v", n, err)
@@ -156,7 +164,7 @@ func TestRetainerLikeness(t *testing.T) {
 		file[b*block+100], file[b*block+101] = byte(b), byte(b>>8)
 	}
 	source := &counted{r: bytes.NewReader(file)}
-	r := blockio.NewRetainer(source, 36_000)
+	r := retainer(t, source, 36_000)
 	buf := make([]byte, 1<<20)
 	for pass := range 2 {
 		for off := int64(0); off < size; off += int64(len(buf)) {

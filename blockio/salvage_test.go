@@ -102,7 +102,7 @@ func TestSalvagerRandom(t *testing.T) {
 		}
 		s := blockio.NewSalvager(src, 1<<20, blockio.SalvageOptions{Retries: rapid.IntRange(0, 1).Draw(t, "retries"), Timeout: time.Minute})
 		s.SetBlockSize(1024)
-		r := blockio.NewRetainer(s, 1<<18)
+		r := retainer(t, s, 1<<18)
 		for pass := range 2 {
 			for range 4 {
 				off := rapid.Int64Range(0, 1<<10).Draw(t, "offset") << 10

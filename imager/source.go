@@ -103,7 +103,10 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 			}
 		}
 		if keep := opts.load.keep(); keep > 0 {
-			s.kept = blockio.NewRetainer(r, keep)
+			var err error
+			if s.kept, err = blockio.NewRetainer(r, keep); err != nil {
+				return err
+			}
 			r = s.kept
 		}
 	}
