@@ -57,7 +57,8 @@
 //	T              report: JSON, R bytes, at most 64 MiB
 //	T + R          SHA-256 of each piece of 1 MiB of the image proper, the last
 //	               of which may be shorter: N hashes of 32 bytes
-//	T + R + 32 N   footer of 128 bytes, which ends the file
+//	T + R + 32 N   footer of 128 bytes, which ends the file; something may follow
+//	               on a device
 //
 // The footer, with offsets from its own start:
 //

@@ -134,11 +134,17 @@ func (r *Reader) ImageSize() int64 { return r.header.size() }
 // version is unknown.
 func (r *Reader) Record() (rec Record, ok bool) { return r.record, r.hasRecord }
 
-// Trailer reads the trailer of the image, as [ReadTrailer] does. It fails if
-// the header block promises one and the file has none, or if the trailer is
-// that of another image.
+// Trailer reads the trailer of the image, as [ReadTrailer] does, but where the
+// header block promises one it need not end the file. It fails if there is none
+// then, or if the trailer is that of another image.
 func (r *Reader) Trailer() (*Trailer, error) {
 	t, err := ReadTrailer(r.r, r.fileSize)
+	if err == nil && t == nil && r.hasRecord {
+		var end int64
+		if end, err = endBehind(r.r, r.header.size(), r.fileSize); end > 0 {
+			t, err = ReadTrailer(r.r, end)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

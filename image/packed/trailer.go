@@ -4,6 +4,7 @@
 package packed
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -186,6 +187,34 @@ func ReadTrailer(r io.ReaderAt, size int64) (*Trailer, error) {
 		return nil, fmt.Errorf("image trailer: the report at byte %d does not have the hash that the footer says", t.ImageSize)
 	}
 	return t, nil
+}
+
+// endBehind returns where the footer ends that belongs to the image proper of
+// imageSize bytes in the size bytes of r, 0 if there is none. It looks for the footer:
+// on a device, or where a copy was padded, something follows.
+func endBehind(r io.ReaderAt, imageSize, size int64) (int64, error) {
+	first := imageSize + pieces(imageSize)*hashSize
+	limit := min(size, first+MaxReport+FooterSize)
+	buf := make([]byte, 1<<20)
+	for off := first; limit-off >= FooterSize; {
+		chunk := buf[:min(int64(len(buf)), limit-off)]
+		if err := readFull(r, chunk, off); err != nil {
+			return 0, fmt.Errorf("read image at byte %d: %w", off, err)
+		}
+		for i := 0; ; i++ {
+			next := bytes.Index(chunk[i:], []byte(footerMagic))
+			if next < 0 || len(chunk)-i-next < FooterSize {
+				break
+			}
+			i += next
+			footer, end := chunk[i:][:FooterSize], off+int64(i)+FooterSize
+			if le.Uint32(footer[offFooterCRC:]) == footerCRC(footer) && le.Uint64(footer[offFooterFileSize:]) == uint64(end) {
+				return end, nil
+			}
+		}
+		off += int64(len(chunk)) - (FooterSize - 1)
+	}
+	return 0, nil
 }
 
 // DamageError says which bytes of an image do not have the hash that its

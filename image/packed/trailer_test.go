@@ -10,6 +10,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -328,5 +329,34 @@ func TestReaderTrailer(t *testing.T) {
 	_, err = open(t, mixed).Trailer()
 	if err == nil || !strings.Contains(err.Error(), "made for an image of 3325952 bytes, this one has 45056") {
 		t.Errorf("trailer of another image: got error %v", err)
+	}
+}
+
+// TestTrailerFollowed has something behind a trailer, as on a device. What only
+// looks like a footer is passed over.
+func TestTrailerFollowed(t *testing.T) {
+	v := newVolume(t, 4096, 4096, 2000)
+	proper, l := pack(t, v, setOf([2]uint64{0, 800}, [2]uint64{1990, 10}), packed.LayoutOptions{Redaction: image.RedactionDefault})
+	for _, length := range []int{0, 1, 100, 1<<20 - 4*32 - 128, 1<<20 - 4*32 - 127, 1<<20 - 4*32 - 1, 1<<20 - 4*32, 3 << 20} {
+		report := bytes.Repeat([]byte("O2IMGEND"), length/8+1)[:length]
+		trailer, err := packed.EncodeTrailer(report, leaves(proper), l.Record(), packed.FlagLive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := slices.Concat(proper, trailer)
+		for _, behind := range []int{1, 127, 128, 4096, 2 << 20} {
+			file := slices.Concat(whole, make([]byte, behind))
+			r, err := packed.Open(bytes.NewReader(file), int64(len(file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := r.Trailer()
+			if err != nil || !bytes.Equal(got.Report, report) || got.Flags != packed.FlagLive {
+				t.Fatalf("report of %d bytes, %d bytes behind it: got error %v", length, behind, err)
+			}
+			if err := got.Verify(t.Context(), bytes.NewReader(file), 2); err != nil {
+				t.Errorf("report of %d bytes, %d bytes behind it: verify: %v", length, behind, err)
+			}
+		}
 	}
 }
