@@ -24,7 +24,8 @@ type Retainer struct {
 	r      io.ReaderAt
 	enc    *zstd.Encoder
 	dec    *zstd.Decoder
-	budget int // bytes that may still be kept
+	rooms  chan *keepRoom // as many as may be in use at once; nil is one not made yet
+	budget int            // bytes that may still be kept
 	sealed bool
 
 	mu   sync.Mutex
@@ -49,17 +50,22 @@ const (
 	keepRatio = 3
 	// keptOverhead is what a kept range takes besides its bytes.
 	keptOverhead = 48
-	// maxEncoders bounds how much is compressed at once: each takes 1 MiB.
-	maxEncoders = 8
+	// maxRooms bounds how many ranges are compressed at once, with some 2 MiB
+	// for each.
+	maxRooms = 8
 )
 
 // NewRetainer returns a reader of r that keeps at most budget bytes.
 func NewRetainer(r io.ReaderAt, budget int) (*Retainer, error) {
-	t := &Retainer{r: r, budget: budget}
+	rooms := min(runtime.GOMAXPROCS(0), maxRooms)
+	t := &Retainer{r: r, budget: budget, rooms: make(chan *keepRoom, rooms)}
+	for range rooms {
+		t.rooms <- nil
+	}
 	var err error
 	t.enc, err = zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), maxEncoders)),
+		zstd.WithEncoderConcurrency(rooms),
 		zstd.WithEncoderCRC(false),
 		zstd.WithSingleSegment(true),
 		zstd.WithWindowSize(keepUnit),
@@ -88,15 +94,15 @@ func (t *Retainer) keep(p []byte, off int64) {
 	for piece := range slices.Chunk(p, keepUnit) {
 		k := keptRange{off: off, n: len(piece)}
 		off += int64(len(piece))
-		buf := keepBuffers.Get().(*keepBuffer)
-		form, any := appendSparse(buf.sparse[:0], piece)
+		room := t.room()
+		form, any := appendSparse(room.sparse[:0], piece)
 		if any {
-			encoded := t.enc.EncodeAll(form, buf.encoded[:0])
+			encoded := t.enc.EncodeAll(form, room.encoded[:0])
 			if len(encoded) <= len(piece)/keepRatio {
 				k.encoded = slices.Clone(encoded)
 			}
 		}
-		keepBuffers.Put(buf)
+		t.rooms <- room
 		if any && k.encoded == nil {
 			continue
 		}
@@ -109,13 +115,17 @@ func (t *Retainer) keep(p []byte, off int64) {
 	}
 }
 
-// keepBuffer is what it takes to keep a piece or to give it back.
-type keepBuffer struct{ sparse, encoded []byte }
+// keepRoom is what it takes to keep a range or to give it back.
+type keepRoom struct{ sparse, encoded []byte }
 
-var keepBuffers = sync.Pool{New: func() any {
+// room waits for a room, which is to be put back.
+func (t *Retainer) room() *keepRoom {
+	if room := <-t.rooms; room != nil {
+		return room
+	}
 	n := maxSparse(keepUnit)
-	return &keepBuffer{sparse: make([]byte, n), encoded: make([]byte, 0, n+n/128)}
-}}
+	return &keepRoom{sparse: make([]byte, n), encoded: make([]byte, 0, n+n/128)}
+}
 
 // Seal ends the first pass. Of ranges that were read more than once the longest
 // stays.
@@ -219,9 +229,9 @@ func (t *Retainer) copy(k keptRange, p []byte, off int64) (int, error) {
 		clear(p)
 		return len(p), nil
 	}
-	buf := keepBuffers.Get().(*keepBuffer)
-	defer keepBuffers.Put(buf)
-	form, err := t.dec.DecodeAll(k.encoded, buf.sparse[:0])
+	room := t.room()
+	defer func() { t.rooms <- room }()
+	form, err := t.dec.DecodeAll(k.encoded, room.sparse[:0])
 	if err != nil {
 		return 0, err
 	}

@@ -111,7 +111,7 @@ func TestStreamReaderGone(t *testing.T) {
 	}
 	s := stream(t, f)
 	time.AfterFunc(20*time.Millisecond, func() { unix.Close(r) })
-	_, err := s.Write(make([]byte, 1<<20))
+	_, err := s.Write(make([]byte, 2<<20)) // more than a pipe holds
 	wantPathError(t, err, syscall.EPIPE, "pipe")
 }
 
