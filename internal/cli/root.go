@@ -130,6 +130,7 @@ To look at a packed image and at a raw one:
 			}
 			return operands(2, 2)(cmd, args)
 		},
+		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case o.version:
