@@ -154,12 +154,12 @@ func (r *Report) describeBeats(w *watch, err error) {
 	}
 }
 
-// inherit fills in what the image that is restored lacks, by the report that it
-// carries.
+// inherit fills in what the image that is restored holds and lacks, by the report
+// that it carries.
 func (r *Report) inherit(carried *Report) {
 	r.Findings, r.Found = carried.Findings, carried.Found
 	r.NotRead, r.Interrupted = carried.NotRead, carried.Interrupted
-	r.Skipped = carried.Skipped
+	r.Classes, r.Skipped, r.Redacted = carried.Classes, carried.Skipped, carried.Redacted
 	if len(r.Skipped) > 0 {
 		r.Warnings = append(r.Warnings,
 			"the image was made without free blocks or clean journals: what the device has in their places stays")

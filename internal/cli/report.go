@@ -160,8 +160,11 @@ func (p *program) sayFindings(report *o2image.Report) {
 	}
 }
 
-// saySummary says how much was copied.
+// saySummary says how much was copied, if the report does.
 func (p *program) saySummary(report *o2image.Report) {
+	if len(report.Classes) == 0 {
+		return
+	}
 	var blocks, bytes uint64
 	for _, c := range report.Classes {
 		blocks += c.Blocks
