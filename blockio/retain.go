@@ -47,7 +47,7 @@ const (
 	// resemble each other: in larger ranges they become smaller.
 	keepUnit = 512 << 10
 	// keepRatio is how many times smaller a range must become to be kept.
-	keepRatio = 3
+	keepRatio = 4
 	// keptOverhead is what a kept range takes besides its bytes.
 	keptOverhead = 48
 	// maxRooms bounds how many ranges are compressed at once, with some 2 MiB
