@@ -67,6 +67,7 @@ func NewRetainer(r io.ReaderAt, budget int) (*Retainer, error) {
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(rooms),
 		zstd.WithEncoderCRC(false),
+		zstd.WithNoEntropyCompression(true), // its tables cost more than single descriptors are worth
 		zstd.WithSingleSegment(true),
 		zstd.WithWindowSize(keepUnit),
 		zstd.WithLowerEncoderMem(true))
