@@ -329,6 +329,43 @@ func TestDirTrailerPresent(t *testing.T) {
 	}
 }
 
+// TestPlausibleBucket tells buckets, whatever is damaged in them, from file data.
+func TestPlausibleBucket(t *testing.T) {
+	vectors := loadChecks(t)
+	v := vectors.block(t, "xattr-bucket-512")
+	sb := vectors.volumeOf(t, v)
+	if AsBucket(v.Hex).Count() < 2 {
+		t.Fatal("the test wants a bucket with two entries")
+	}
+	text := bytes.Repeat([]byte("file data, nothing else. "), 200)[:BucketSize]
+	for _, c := range []struct {
+		name               string
+		b                  []byte
+		spoil              func(b []byte)
+		plausible, emptied bool
+	}{
+		{"sound", v.Hex, func([]byte) {}, true, false},
+		{"no count", v.Hex, func(b []byte) { put16(b, 0x00, 0) }, true, false},
+		{"no first free byte", v.Hex, func(b []byte) { put16(b, 0x02, 0) }, true, false},
+		{"no header", v.Hex, func(b []byte) { clear(b[:0x10]) }, true, false},
+		{"first entry lost", v.Hex, func(b []byte) { clear(b[0x10:0x20]) }, true, false},
+		{"another UUID", v.Hex, func(b []byte) { put32(b, 0x10, 1) }, true, false},
+		{"no entries any more", v.Hex, func(b []byte) { put16(b, 0x00, 0); put16(b, 0x04, 0); clear(b[0x10:0x400]) }, false, true},
+		{"zeros", make([]byte, BucketSize), func([]byte) {}, false, false},
+		{"text", text, func([]byte) {}, false, false},
+		{"small numbers", text, func(b []byte) { put16(b, 0x00, 1); put16(b, 0x02, 0x100) }, false, false},
+	} {
+		b := bytes.Clone(c.b)
+		c.spoil(b)
+		if got := AsBucket(b).Plausible(sb); got != c.plausible {
+			t.Errorf("%s: plausible %v", c.name, got)
+		}
+		if got := AsBucket(b).Emptied(sb); got != c.emptied {
+			t.Errorf("%s: emptied %v", c.name, got)
+		}
+	}
+}
+
 func TestSlotMapFaults(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -163,6 +163,37 @@ func (a XattrArea) Entry(i int) XattrEntry {
 // All returns the entries with their numbers.
 func (a XattrArea) All() iter.Seq2[int, XattrEntry] { return records(a.Len, a.Entry) }
 
+// lookedAt is how many entries show whether an area is a bucket.
+const lookedAt = 8
+
+// Plausible reports whether the area could be a bucket with entries, whatever is
+// damaged in it: a header that fits, with an entry that does, or an entry with
+// the hash of its name.
+func (a XattrArea) Plausible(sb *SuperBlock) bool {
+	end := xhEntries + a.Count()*xattrEntrySize
+	header := a.Count() > 0 && end <= a.FreeStart() && a.FreeStart() <= len(a.b)
+	for i := range min(lookedAt, a.Cap()) {
+		e := a.Entry(i)
+		nameLen := int(u8(record(a.b, xhEntries, xattrEntrySize, i), xeNameLen))
+		if e.Prefix < XattrUser || e.Prefix > XattrSecurity || len(e.Name) < nameLen || e.NameOff < xhEntries+xattrEntrySize {
+			continue
+		}
+		if header && i < a.Count() || e.NameHash == XattrHash(e.Name, sb.UUIDHash, true) || e.NameHash == XattrHash(e.Name, sb.UUIDHash, false) {
+			return true
+		}
+	}
+	return false
+}
+
+// Emptied reports whether the area could be a bucket whose entries were all removed.
+func (a XattrArea) Emptied(sb *SuperBlock) bool {
+	return a.Count() == 0 && a.NameValueLen() == 0 && a.FreeStart() >= xhEntries && a.FreeStart() <= len(a.b) &&
+		a.NumBuckets() <= maxBuckets(sb) && u64(a.b, xhEntries)|u64(a.b, xhEntries+8) == 0
+}
+
+// maxBuckets returns how many buckets a record can have.
+func maxBuckets(sb *SuperBlock) int { return max(xattrRecordLimit, sb.ClusterSize()) / BucketSize }
+
 // Faults returns the contradictions in the area.
 func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 	f := faults{structure: "ocfs2_xattr_header"}
@@ -171,7 +202,7 @@ func (a XattrArea) Faults(sb *SuperBlock) []Fault {
 		f.fits("xh_free_start", a.FreeStart(), len(a.b))
 		f.fits("xh_name_value_len", a.NameValueLen(), len(a.b))
 		// Buckets behind the first of a record keep what they once had.
-		f.fits("xh_num_buckets", a.NumBuckets(), max(xattrRecordLimit, sb.ClusterSize())/BucketSize)
+		f.fits("xh_num_buckets", a.NumBuckets(), maxBuckets(sb))
 	}
 	var before uint32
 	for i, e := range a.All() {

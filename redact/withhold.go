@@ -30,7 +30,8 @@ func IsWithheld(b []byte) bool {
 // file. Blocks of zeros stay.
 //
 // Blocks of system files, journals and symlinks, and those before the first
-// group, have no marks: they stay.
+// group, have no marks: they stay. So do buckets, which the walk has told from
+// what is none.
 func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 	kind := ocfs2.Identify(b)
 	if kind != ocfs2.KindNone && kind.Identity(b, blkno, r.sb.Generation) == nil || used(b) == 0 {
@@ -41,13 +42,9 @@ func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 		if r.marks(ocfs2.KindInode, b, blkno) == enough && kind != ocfs2.KindInode {
 			r.zero(b, r.inodeData(b))
 		}
-	case volume.ClassExtent, volume.ClassDxLeaf:
+	case volume.ClassExtent, volume.ClassDxLeaf, volume.ClassSlack:
 	case volume.ClassDirectory:
 		if r.entries(b) {
-			return false
-		}
-	case volume.ClassBucket:
-		if len(b) != ocfs2.BucketSize || plausibleBucket(b) {
 			return false
 		}
 	default:
@@ -97,11 +94,4 @@ func (r *Redactor) entries(b []byte) bool {
 		}
 	}
 	return false
-}
-
-// plausibleBucket reports whether b could be an xattr bucket that is in use.
-func plausibleBucket(b []byte) bool {
-	const header, entry = 16, 16
-	area := ocfs2.AsBucket(b)
-	return area.Count() > 0 && header+area.Count()*entry <= area.FreeStart() && area.FreeStart() <= len(b)
 }

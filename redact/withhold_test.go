@@ -66,7 +66,7 @@ func TestWithhold(t *testing.T) {
 		"data as extent blocks":       {text, volume.ClassExtent, true},
 		"data as directory":           {text, volume.ClassDirectory, true},
 		"data as index":               {text, volume.ClassDxLeaf, true},
-		"data as buckets":             {text, volume.ClassBucket, true},
+		"data beside buckets":         {text, volume.ClassSlack, true},
 		"zeros":                       {make([]byte, len(text)), volume.ClassInode, false},
 		"journal":                     {text, volume.ClassJournal, false},
 		"inode":                       {b.file, volume.ClassInode, false},

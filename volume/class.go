@@ -22,13 +22,14 @@ const (
 	ClassSystem                 // clusters of other system files: slot map, heartbeat, quota, bad blocks
 	ClassDirectory              // clusters of directories
 	ClassDxLeaf                 // clusters of directory indexes
+	ClassSlack                  // clusters of indexed xattr trees, what shows no bucket
 	ClassBucket                 // clusters of indexed xattr trees
 	ClassSymlink                // clusters of symlinks too long for their inode
 	numClasses
 )
 
 var classNames = [numClasses]string{
-	"super", "group", "inode", "extent", "journal", "system", "directory", "dxleaf", "bucket", "symlink",
+	"super", "group", "inode", "extent", "journal", "system", "directory", "dxleaf", "slack", "bucket", "symlink",
 }
 
 func (c Class) String() string {

@@ -255,6 +255,9 @@ func (s *soundVolume) check(ctx context.Context, c *damage.Case) (o outcome) {
 		for _, r := range s.m.Data {
 			if b >= r.Start && b < r.Start+r.Len {
 				o.leaked++
+				if class, _ := meta.Blocks.Tag(b); volume.Class(class) == volume.ClassBucket {
+					bad("block %d of file data is taken for a bucket", b)
+				}
 			}
 		}
 	}

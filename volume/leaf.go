@@ -23,6 +23,7 @@ type leaf struct {
 	check  func(blkno uint64, b []byte, o origin)
 	head   func(blkno uint64, b []byte, o origin) // checks the first block of a file as well; nil: nothing to check
 	used   func(first []byte) uint64              // units in use, by the first one; nil: all
+	sort   func(b []byte, used bool) Class        // the class of each unit, used or not, which is to be added to the set; nil: all are in it
 	of     uint64                                 // blocks of the whole run, if this is its first part
 }
 
@@ -57,9 +58,21 @@ func (w *walk) queueLeaves() {
 }
 
 func (w *walk) readLeaves(ctx context.Context, leaves []leaf) {
+	if w.checkLeaves(ctx, leaves) {
+		return
+	}
+	for _, l := range leaves {
+		if l.sort != nil {
+			w.set.Add(l.blkno, l.blocks, uint8(ClassSlack))
+		}
+	}
+}
+
+// checkLeaves reads and checks leaves, and reports whether it came to that.
+func (w *walk) checkLeaves(ctx context.Context, leaves []leaf) bool {
 	buf, err := w.bufs.Get(ctx)
 	if err != nil {
-		return
+		return false
 	}
 	defer func() { w.bufs.Put(buf) }()
 	bs := uint64(w.v.sb.BlockSize())
@@ -81,32 +94,42 @@ func (w *walk) readLeaves(ctx context.Context, leaves []leaf) {
 		}
 	}
 	if err != nil {
-		return
+		return false
 	}
 	for i, l := range leaves {
+		used := l.blocks
 		for n := uint64(0); n+l.unit <= l.blocks; n += l.unit {
 			b, blkno := segs[i].P[n*bs:][:l.unit*bs], l.blkno+n
 			if failed[i] {
 				if err := w.v.readBlocks(ctx, b, blkno); err != nil {
-					if ctx.Err() == nil {
+					if n < used && ctx.Err() == nil {
 						w.failed(l.o, blkno, err, "the block")
+					}
+					if l.sort != nil {
+						w.set.Add(blkno, l.unit, uint8(ClassSlack))
 					}
 					continue
 				}
 			}
 			if n == 0 && l.used != nil {
-				used := l.used(b)
-				if used == 0 || used*l.unit > l.of {
-					w.note(l.o, blkno, Damaged, fmt.Sprintf("xh_num_buckets: got %d, want 1 to %d", used, l.of/l.unit), "")
+				units := l.used(b)
+				if units == 0 || units*l.unit > l.of {
+					w.note(l.o, blkno, Damaged, fmt.Sprintf("xh_num_buckets: got %d, want 1 to %d", units, l.of/l.unit), "")
 				}
-				l.blocks = min(l.blocks, max(1, used)*l.unit)
+				used = min(used, max(1, units)*l.unit)
 			}
-			l.check(blkno, b, l.o)
+			if l.sort != nil {
+				w.set.Add(blkno, l.unit, uint8(l.sort(b, n < used)))
+			}
+			if n < used {
+				l.check(blkno, b, l.o)
+			}
 			if n == 0 && l.head != nil {
 				l.head(blkno, b, l.o)
 			}
 		}
 	}
+	return true
 }
 
 // verify checks the check value of a block that leads to nothing.

@@ -398,8 +398,26 @@ func (w *walk) bucketLeaf() leaf {
 			w.verify(ocfs2.KindBucket, blkno, b, o)
 			w.faults(o, blkno, ocfs2.AsBucket(b).Faults(w.v.sb))
 		},
+		sort: w.bucketClass,
 		used: func(first []byte) uint64 { return uint64(ocfs2.AsBucket(first).NumBuckets()) }, //nolint:gosec // from 16 bits
 	}
+}
+
+// bucketClass tells a bucket from what only lies in clusters of buckets: behind
+// those in use, or where a damaged record leads. Blocks of less than a bucket do
+// not show that alone.
+func (w *walk) bucketClass(b []byte, used bool) Class {
+	area := ocfs2.AsBucket(b)
+	switch {
+	case area.Count() == 0 && area.FreeStart() == 0: // nothing was ever written there
+	case area.Plausible(w.v.sb), used && area.Emptied(w.v.sb):
+		return ClassBucket
+	case w.v.sb.HasECC():
+		if state, _ := ocfs2.KindBucket.VerifyECC(b); state != ocfs2.ECCInvalid {
+			return ClassBucket
+		}
+	}
+	return ClassSlack
 }
 
 // tree adds the clusters of a tree, and the tree's extent blocks, and has its
@@ -426,7 +444,9 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 			})
 		default:
 			n := uint64(rec.Clusters) * bpc
-			w.set.Add(rec.Blkno, n, uint8(o.class))
+			if check.sort == nil {
+				w.set.Add(rec.Blkno, n, uint8(o.class))
+			}
 			w.take(rec.Blkno, uint64(rec.Clusters))
 			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
 				if rec.list != list {
