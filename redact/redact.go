@@ -20,7 +20,11 @@
 // a block that was damaged stays recognisably damaged.
 package redact
 
-import "o2image/ocfs2"
+import (
+	"bytes"
+
+	"o2image/ocfs2"
+)
 
 // Redactor redacts the blocks of one volume. It may be used concurrently.
 type Redactor struct{ sb *ocfs2.SuperBlock }
@@ -74,13 +78,12 @@ func Redacted(b []byte) bool {
 // used returns the length of data without the zeros at its end. Most small files
 // leave most of their block empty: those are skipped in larger steps.
 func used(data []byte) int {
-	var zeros [64]byte
+	var zeros [512]byte
 	n := len(data)
-	for n >= len(zeros) && [64]byte(data[n-len(zeros):n]) == zeros {
-		n -= len(zeros)
-	}
-	for n > 0 && data[n-1] == 0 {
-		n--
+	for _, step := range []int{len(zeros), 64, 1} {
+		for n >= step && bytes.Equal(data[n-step:n], zeros[:step]) {
+			n -= step
+		}
 	}
 	return n
 }
@@ -156,6 +159,10 @@ func holdsEntries(area []byte) bool {
 
 // startsWith reports whether the first entry in area has that name.
 func startsWith(area []byte, name string) bool {
+	const nameOff = 12 // of ocfs2_dir_entry; most contents are dismissed by it
+	if len(area) < nameOff || !bytes.HasPrefix(area[nameOff:], []byte(name)) {
+		return false
+	}
 	for e, fault := range ocfs2.DirEntries(area) {
 		return fault == nil && e.Ino != 0 && string(e.Name) == name
 	}

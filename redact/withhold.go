@@ -33,6 +33,11 @@ func IsWithheld(b []byte) bool {
 // group, have no marks: they stay. So do buckets, which the walk has told from
 // what is none.
 func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
+	switch class {
+	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack:
+	default:
+		return false
+	}
 	kind := ocfs2.Identify(b)
 	if kind != ocfs2.KindNone && kind.Identity(b, blkno, r.sb.Generation) == nil || used(b) == 0 {
 		return false
@@ -42,13 +47,10 @@ func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 		if r.marks(ocfs2.KindInode, b, blkno) == enough && kind != ocfs2.KindInode {
 			r.zero(b, r.inodeData(b))
 		}
-	case volume.ClassExtent, volume.ClassDxLeaf, volume.ClassSlack:
 	case volume.ClassDirectory:
 		if r.entries(b) {
 			return false
 		}
-	default:
-		return false
 	}
 	for kind := ocfs2.KindSuper; kind <= ocfs2.KindDirBlock; kind++ {
 		if r.marks(kind, b, blkno) >= enough {

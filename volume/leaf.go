@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"o2image/blockio"
@@ -316,6 +317,6 @@ func slotOf(name string) (slot uint16, ok bool) {
 	if !ok {
 		return ocfs2.InvalidSlot, name == "global_inode_alloc"
 	}
-	_, err := fmt.Sscanf(number, "%d", &slot)
-	return slot, err == nil
+	n, err := strconv.ParseUint(number, 10, 16)
+	return uint16(n), err == nil
 }
