@@ -6,6 +6,7 @@ package blockio
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -22,6 +23,10 @@ var (
 	// filled may still be written to at any time: it must neither be looked
 	// at nor used for anything else. The same read into other memory is safe.
 	ErrLost = errors.New("a read has not come back: its memory is lost")
+
+	// ErrEnd says that a range lies behind the end of the device. It is
+	// [io.ErrUnexpectedEOF] in words for the user.
+	ErrEnd = fmt.Errorf("behind the end of the device (%w)", io.ErrUnexpectedEOF)
 
 	errNoAnswer = errors.New("the device does not answer")
 	errGivenUp  = errors.New("given up, because reads around it took too long to fail")
@@ -157,7 +162,7 @@ func (s *Salvager) Bad() []BadRange {
 
 // ReadAt implements [io.ReaderAt]. If bytes are missing the error is a
 // [*BadError], and all others were read; what lies behind the end is missing
-// with [io.ErrUnexpectedEOF]. Only a read of more than 64 KiB can return
+// with [ErrEnd]. Only a read of more than 64 KiB can return
 // [ErrLost].
 func (s *Salvager) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
@@ -178,7 +183,7 @@ func (s *Salvager) ReadAt(p []byte, off int64) (int, error) {
 	}
 	r.pieces(unread)
 	if behind := off + int64(len(p)); behind > end {
-		r.bad = append(r.bad, BadRange{Off: end, Len: behind - end, Err: io.ErrUnexpectedEOF, Tried: true})
+		r.bad = append(r.bad, BadRange{Off: end, Len: behind - end, Err: ErrEnd, Tried: true})
 	}
 	if len(r.bad) == 0 {
 		return len(p), nil

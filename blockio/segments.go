@@ -57,7 +57,7 @@ func (o ReadOptions) withDefaults() ReadOptions {
 //
 // Without opt.Failed it stops at a failure, and the error names the lowest offset that
 // cannot be read. With it, but for that, only the end of ctx is an error. A segment that ends
-// behind the end of r fails with [io.ErrUnexpectedEOF].
+// behind the end of r fails with [ErrEnd].
 func ReadSegments(ctx context.Context, r io.ReaderAt, segs []Segment, opt ReadOptions) error {
 	opt = opt.withDefaults()
 	s := segmentReader{r: r, segs: segs, failed: opt.Failed}
@@ -207,7 +207,7 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case errors.Is(err, io.EOF):
-		return io.ErrUnexpectedEOF
+		return ErrEnd
 	default:
 		return err
 	}

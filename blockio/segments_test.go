@@ -150,7 +150,7 @@ func TestReadSegmentsModel(t *testing.T) {
 			}
 			broken[i] = err
 			if err == io.EOF {
-				broken[i] = io.ErrUnexpectedEOF
+				broken[i] = blockio.ErrEnd
 			}
 			if lowest < 0 || seg.Off < lowest {
 				lowest = seg.Off

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -55,14 +56,14 @@ func (v *Volume) readBlocks(ctx context.Context, b []byte, blkno uint64) error {
 	return nil
 }
 
-// readFull fills b from off on; an end before that is [io.ErrUnexpectedEOF].
+// readFull fills b from off on; an end before that is [blockio.ErrEnd].
 func readFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) {
 		return nil
 	}
 	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+		return blockio.ErrEnd
 	}
 	return err
 }
