@@ -57,7 +57,7 @@ func (o *readOptions) checkMap(report string) error {
 // refuseWithInstall returns an error if an option was given that means nothing with
 // -I.
 func refuseWithInstall(flags *pflag.FlagSet) error {
-	for _, name := range []string{"exact", "skip", "sweep", "superblock", "retries", "read-timeout", "map", "from"} {
+	for _, name := range []string{"exact", "zstd", "skip", "sweep", "superblock", "retries", "read-timeout", "map", "from"} {
 		if flags.Changed(name) {
 			return fmt.Errorf("--%s is for making an image: it does not go with -I", name)
 		}
