@@ -146,6 +146,10 @@ func DecodeSuperBlock(b []byte, blkno uint64) (*SuperBlock, error) {
 // marks: flags, own number and revision.
 func SalvageSuperBlock(b []byte, blkno uint64) (*SuperBlock, []Fault) {
 	f := faults{structure: "ocfs2_dinode"}
+	if n := len(b); n < MinBlockSize || n > MaxBlockSize || n&(n-1) != 0 {
+		f.add("block size", fmt.Sprint(n), fmt.Sprintf("a power of two from %d to %d", MinBlockSize, MaxBlockSize))
+		return nil, f.found
+	}
 	if Identify(b) != KindSuper {
 		f.add("i_signature", printable(span(b, 0, signatureBytes)), printable([]byte(superSignature)))
 	}

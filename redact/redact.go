@@ -135,17 +135,18 @@ func (r *Redactor) doubtfulData(b []byte) []byte {
 func (r *Redactor) inodeData(b []byte) []byte {
 	d := ocfs2.AsDinode(b)
 	off, n := d.InlineDataRange()
+	data := b[min(off, len(b)):][:n]
 	system := d.SuballocSlot() == ocfs2.InvalidSlot && d.IsSystem()
 	switch {
 	case d.DynFeatures().Has(ocfs2.DynInlineData):
-		if system && d.Union() != ocfs2.UnionInlineData || holdsEntries(b[off:][:n]) {
+		if system && d.Union() != ocfs2.UnionInlineData || holdsEntries(data) {
 			return nil
 		}
-		return b[off:][:n]
+		return data
 	case !system && d.Union() == ocfs2.UnionExtents && !d.IsDir() && !d.IsSymlink() &&
 		d.Size() > 0 && d.Size() <= uint64(n) && d.Clusters() == 0 && d.LastExtentBlk() == 0 && //nolint:gosec // a length
 		d.Extents().Faults(r.sb, ocfs2.TreeData) != nil:
-		return b[off:][:n] // contents without the flag
+		return data // contents without the flag
 	}
 	return nil
 }
