@@ -53,8 +53,9 @@ type Layout interface {
 	// could not be read.
 	Pieces() iter.Seq2[Piece, error]
 
-	// Fill writes into buf, which has the length of the piece and is zero,
-	// what the format itself puts there. It leaves the segments alone.
+	// Fill writes into buf, which has the length of the piece and is zero but
+	// for the segments, what the format itself puts there. It leaves the
+	// segments alone.
 	Fill(p Piece, buf []byte)
 }
 
