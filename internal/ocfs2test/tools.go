@@ -81,13 +81,17 @@ func Upstream(t testing.TB, args ...string) Result {
 	return run(t, "y\ny\n", "o2image", args...)
 }
 
+// unlocked runs a command in bash with 60 MB and without the right to lock memory.
+// fsck.ocfs2 else locks a cache as large as the volume, or of two thirds of these
+// 60 MB, and sometimes does not have enough of them left.
+const unlocked = `ulimit -v 60000 && ulimit -l 0 && exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" "$@"`
+
 // Fsck returns what "fsck.ocfs2 -fn" says about the volume at file, and its exit
 // status in a last line. The name of the file is masked: the text of two volumes
 // with the same metadata is the same.
 func Fsck(t testing.TB, file string) string {
 	t.Helper()
-	// Given the chance it locks a cache as large as the volume in memory.
-	r := run(t, "", "bash", "-c", `ulimit -v 60000 && exec "$0" -fn "$1"`, tool(t, "fsck.ocfs2"), file)
+	r := run(t, "", "bash", "-c", unlocked, tool(t, "fsck.ocfs2"), "-fn", file)
 	text := fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
 	return strings.ReplaceAll(text, file, "VOLUME")
 }
@@ -100,9 +104,7 @@ func Limited(t testing.TB, name string, args ...string) (text string, ended bool
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	// Without the right to lock its memory fsck.ocfs2 does not wait for that.
-	const limits = `ulimit -v 60000 && ulimit -t 2 && ulimit -l 0 && exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" "$@"`
-	args = append([]string{"-c", limits, tool(t, name)}, args...)
+	args = append([]string{"-c", "ulimit -t 2 && " + unlocked, tool(t, name)}, args...)
 	r := runContext(ctx, t, "", "bash", args...)
 	text = fmt.Sprintf("%s%sexit status %d\n", r.Stdout, r.Stderr, r.Exit)
 	return strings.ReplaceAll(text, args[len(args)-1], "VOLUME"), r.Signal == 0
