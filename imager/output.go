@@ -68,7 +68,7 @@ func (d destination) distinct(src *Source) error {
 func (d destination) open(p *plan, blockSize int, force bool) (output, error) {
 	if d.encoder == nil {
 		out, err := d.openPlain(p, p.vital, blockSize, force)
-		if file, ok := out.(*fileOutput); ok && err == nil {
+		if file, ok := out.(*fileOutput); ok {
 			file.direct = true
 		}
 		return out, err
@@ -99,11 +99,14 @@ func (d destination) openPlain(p *plan, vital []span, blockSize int, force bool)
 	info, err := os.Stat(d.name)
 	if err != nil || info.Mode().IsRegular() || info.IsDir() {
 		out, err := newFileOutput(d.name, p.size, vital)
-		if err == nil && out.file.InPlace() && blockio.SameFile(d.id, d.keep) {
+		if err != nil {
+			return nil, err
+		}
+		if out.file.InPlace() && blockio.SameFile(d.id, d.keep) {
 			out.abort()
 			return nil, ErrSameFile
 		}
-		return out, err
+		return out, nil
 	}
 	if blockio.SameFile(d.id, d.keep) {
 		return nil, ErrSameFile
