@@ -221,6 +221,10 @@ func (o *fileOutput) begin() error {
 		if _, err := o.file.WriteAt(unfinished(make([]byte, first.end-first.off)), first.off); err != nil {
 			return err
 		}
+		// What is written past the page cache must not be on the disk before it.
+		if err := o.file.Sync(); err != nil {
+			return err
+		}
 	}
 	if !o.direct {
 		return nil
