@@ -272,8 +272,9 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 // SetDirect says whether writes go past the page cache, where the file system
 // can do that: they take a fraction of the processor's time, leave the cache to
 // others, and nothing for Sync to wait for. Until it is taken back, offset,
-// length and memory of each write are multiples of the page size. It must not
-// be called at the same time as WriteAt.
+// length and memory of each write are multiples of 4096 bytes; where a write is
+// refused all the same it and all others go by way of the cache. The caller must
+// not call it at the same time as WriteAt.
 func (f *File) SetDirect(direct bool) error {
 	if err := f.change(); err != nil || direct == f.direct.Load() {
 		return err
