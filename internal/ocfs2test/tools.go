@@ -83,7 +83,7 @@ func Upstream(t testing.TB, args ...string) Result {
 
 // unlocked runs a command in bash with 60 MB and without the right to lock memory.
 // fsck.ocfs2 else locks a cache as large as the volume, or of two thirds of these
-// 60 MB, and sometimes does not have enough of them left.
+// 60 MB; once it then said that memory was short.
 const unlocked = `ulimit -v 60000 && ulimit -l 0 && exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" "$@"`
 
 // Fsck returns what "fsck.ocfs2 -fn" says about the volume at file, and its exit

@@ -365,9 +365,9 @@ func some(n int) []int {
 func (m *Map) Reachable(c *Case, names bool) *Set {
 	s := newSet()
 	entered := map[uint64]bool{superBlock: true}
-	for todo := []uint64{superBlock}; len(todo) > 0; {
-		from := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	for queue := []uint64{superBlock}; len(queue) > 0; {
+		from := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
 		for _, e := range m.edges[from] {
 			if e.name && !names || c.cuts(e) {
 				continue
@@ -377,7 +377,7 @@ func (m *Map) Reachable(c *Case, names bool) *Set {
 			}
 			if e.enter && !entered[e.to.Start] {
 				entered[e.to.Start] = true
-				todo = append(todo, e.to.Start)
+				queue = append(queue, e.to.Start)
 			}
 		}
 	}
