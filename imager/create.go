@@ -174,7 +174,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	p.copied = func() { report.describeBeats(beats, beatErr) }
 	err = p.write(ctx, c, dest, opts.Force)
 	report.Run = src.ran(dest.name, start)
-	report.Run.Watched = beats.seconds()
+	report.Run.Watched, report.Run.ComparedBelow = beats.seconds(), meta.ComparedBelow
 	if err == nil {
 		err = r.write(vol.Super().Geometry, meta.Blocks, c.missing(), src.salvager.Bad(), opts.Program)
 	}

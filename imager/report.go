@@ -50,6 +50,10 @@ type Run struct {
 	Reads     uint64  `json:"reads"`             // requests to the source
 	BytesRead uint64  `json:"bytes_read"`        // from the source
 	Watched   float64 `json:"watched,omitempty"` // how long the heartbeat was watched, seconds
+
+	// ComparedBelow is the first cluster that was not looked at for a second
+	// owner of file data, for want of memory; 0: all were.
+	ComparedBelow uint64 `json:"compared_below,omitempty"`
 }
 
 // VolumeInfo identifies a volume.

@@ -4,6 +4,7 @@
 package ocfs2
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 )
@@ -59,6 +60,9 @@ func (r ExtentRec) End() uint64 { return uint64(r.Cpos) + uint64(r.Clusters) }
 // ExtentList is a view of an ocfs2_extent_list. Its bytes end where the room
 // for records does. The zero list is empty.
 type ExtentList struct{ b []byte }
+
+// Clone returns the list with bytes of its own.
+func (l ExtentList) Clone() ExtentList { return ExtentList{bytes.Clone(l.b)} }
 
 // Depth returns l_tree_depth: 0 if the records are leaves.
 func (l ExtentList) Depth() int { return int(u16(l.b, lTreeDepth)) }

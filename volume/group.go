@@ -380,37 +380,10 @@ func (w *walk) blockPiece(ctx context.Context, r groupRun) {
 			}
 		case r.a.role == roleInodes:
 			w.place(ocfs2.KindInode, b, blkno, r.a, r.group, r.bit+i, at)
-			w.fileData(blkno, b, r, at)
 			w.inodeBlock(ctx, blkno, b, at)
 		default:
 			w.place(ocfs2.Identify(b), b, blkno, r.a, r.group, r.bit+i, at)
 			w.extentBlock(ctx, blkno, b, at)
-		}
-	}
-}
-
-// fileData checks that the extents in inode ino, which lies in r, are not where
-// metadata must be: before the first group, on the descriptors of the global
-// bitmap, or on r itself. What else lies under them is not known at that time, and
-// whose clusters with file data are is never remembered.
-func (w *walk) fileData(ino uint64, b []byte, r groupRun, o origin) {
-	d, sb := ocfs2.AsDinode(b), w.v.sb
-	list := d.Extents()
-	if !plainFlags(d.Flags()) || !d.IsRegular() || d.Union() != ocfs2.UnionExtents || list.Depth() > 0 || !w.inUse(b, ino) {
-		return
-	}
-	perGroup := uint64(sb.GroupBits()) * sb.BlocksPerCluster() //nolint:gosec // positive
-	for i := range list.Len() {
-		rec := list.LeafRec(i)
-		start, n := rec.Blkno, uint64(rec.Clusters)*sb.BlocksPerCluster()
-		if n == 0 || !sb.Contains(start, n) {
-			continue
-		}
-		covers := func(first, count uint64) bool { return start < first+count && first < start+n }
-		if start <= sb.FirstClusterGroup || (start+n-1)/perGroup != (start-1)/perGroup ||
-			covers(r.group, 1) || covers(r.start, uint64(r.n)) { //nolint:gosec // positive
-			w.note(o, ino, Damaged, fmt.Sprintf("ocfs2_extent_list l_recs[%d].e_blkno: %d blocks of file data from block %d on, where metadata is", i, n, start), "")
-			return
 		}
 	}
 }

@@ -4,6 +4,7 @@
 package volume
 
 import (
+	"iter"
 	"maps"
 	"math/bits"
 	"slices"
@@ -40,15 +41,25 @@ func (m *marks) has(blkno uint64) bool {
 	return m.words[blkno/64]>>(blkno%64)&1 != 0
 }
 
-// sorted returns the blocks in the set in ascending order.
-func (m *marks) sorted() []uint64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var list []uint64
-	for _, word := range slices.Sorted(maps.Keys(m.words)) {
-		for w := m.words[word]; w != 0; w &= w - 1 {
-			list = append(list, word*64+uint64(bits.TrailingZeros64(w))) //nolint:gosec // not negative
+// all yields the blocks in the set in ascending order. What is added meanwhile
+// may be among them.
+func (m *marks) all() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		m.mu.Lock()
+		words := slices.Sorted(maps.Keys(m.words))
+		m.mu.Unlock()
+		for _, word := range words {
+			m.mu.Lock()
+			w := m.words[word]
+			m.mu.Unlock()
+			for ; w != 0; w &= w - 1 {
+				if !yield(word*64 + uint64(bits.TrailingZeros64(w))) { //nolint:gosec // not negative
+					return
+				}
+			}
 		}
 	}
-	return list
 }
+
+// sorted returns the blocks in the set in ascending order.
+func (m *marks) sorted() []uint64 { return slices.Collect(m.all()) }

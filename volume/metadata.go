@@ -27,6 +27,11 @@ type Metadata struct {
 
 	Findings []Finding // by block, at most 10000
 	Found    int       // how many there were in all
+
+	// ComparedBelow is 0 if the owners of all clusters with file data were
+	// compared. On volumes with very many extents there is no memory for that:
+	// then it is the first cluster whose owner was not.
+	ComparedBelow uint64
 }
 
 // Count returns how many blocks there are of a class.
@@ -94,6 +99,8 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 		Skipped:  byClass(&w.skipped),
 		Findings: w.findings.sorted(),
 		Found:    w.findings.total,
+
+		ComparedBelow: w.data.cut(),
 	}, nil
 }
 

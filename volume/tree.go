@@ -83,6 +83,12 @@ func bucketTree(x ocfs2.XattrBlock, blkno uint64) tree {
 	return tree{list: x.Tree(), owner: blkno, last: x.TreeLastExtentBlk(), clusters: n, most: n, hashed: true}
 }
 
+// valueTree is the tree of an xattr's value, whose root lies in block blkno.
+func valueTree(r ocfs2.XattrValueRoot, blkno uint64) tree {
+	n := uint64(r.Clusters())
+	return tree{list: r.List(), owner: blkno, last: r.LastExtentBlk(), clusters: n, most: n}
+}
+
 // refcountTree is the tree of refcount blocks below a root.
 func refcountTree(r ocfs2.RefcountBlock, blkno uint64) tree {
 	n := uint64(r.Clusters())

@@ -39,6 +39,8 @@ type walk struct {
 	taken    marks             // clusters that trees have, by number
 	searched marks             // clusters that trees may have, by number
 	disputed marks             // clusters and roots that more than one has, by block
+	data     fileData          // clusters that hold file data
+	doubled  []clusterRun      // clusters that hold file data and belong to something else as well
 
 	unresolved  marks // inodes that were named before they were looked at
 	directories typed
@@ -207,19 +209,17 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 			}
 			check, blocks := w.contentsLeaf(d, ino, class)
 			t := w.v.dataTree(d, ino)
+			t.dense = true
 			if t.last != 0 || t.list.Depth() > 0 {
-				t = w.v.dataTree(d.With(d.Flags(), d.DynFeatures(), d.Mode()), ino) // a copy, for later
-				t.dense = true
+				t.list = t.list.Clone() // for later
 				w.queue.near(func(ctx context.Context) { w.tree(ctx, t, o, check, blocks) })
 			} else {
-				t.dense = true
 				w.tree(ctx, t, o, check, blocks)
 			}
-		} else if t := w.v.dataTree(d, ino); t.last != 0 || t.list.Depth() > 0 {
-			t = w.v.dataTree(d.With(d.Flags(), d.DynFeatures(), d.Mode()), ino)
+		} else {
 			o := o
 			o.class = ClassExtent
-			w.queue.near(func(ctx context.Context) { w.nodes(ctx, t, o) })
+			w.holdsData(w.v.dataTree(d, ino), o)
 		}
 	case ocfs2.UnionInlineData:
 		if area := d.InlineData(); d.IsDir() {
@@ -229,6 +229,9 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	if root := d.DxRoot(); d.IsDir() && (d.DynFeatures().Has(ocfs2.DynIndexedDir) || s != sound && w.v.sb.Contains(root, 1)) {
 		w.queue.near(func(ctx context.Context) { w.index(ctx, root, o) })
 	}
+	if area, ok := d.InlineXattrs(); ok {
+		w.values(area, ino, o)
+	}
 	if loc := d.XattrLoc(); loc != 0 {
 		w.queue.near(func(ctx context.Context) { w.xattrs(ctx, loc, o) })
 	}
@@ -237,8 +240,8 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	}
 }
 
-// nodes adds the extent blocks of the tree of a regular file, which its
-// allocator should have led to as well, and checks them.
+// nodes adds the extent blocks of a tree with file data, which their allocator
+// should have led to as well, checks them, and remembers the clusters.
 func (w *walk) nodes(ctx context.Context, t tree, o origin) {
 	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "")) {
 		switch {
@@ -248,6 +251,8 @@ func (w *walk) nodes(ctx context.Context, t tree, o origin) {
 			w.failed(o, t.owner, recoveredError{err}, "")
 		case rec.node:
 			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
+		case !rec.doubt:
+			w.data.add(w.v.sb, rec.ExtentRec)
 		}
 	}
 }
@@ -385,6 +390,8 @@ func (w *walk) xattrs(ctx context.Context, loc uint64, o origin) {
 	}
 	if indexed {
 		w.tree(ctx, bucketTree(x, loc), o.via(loc), w.bucketLeaf(), allBlocks)
+	} else {
+		w.values(x.Area(), loc, o)
 	}
 }
 
@@ -397,6 +404,7 @@ func (w *walk) bucketLeaf() leaf {
 		check: func(blkno uint64, b []byte, o origin) {
 			w.verify(ocfs2.KindBucket, blkno, b, o)
 			w.faults(o, blkno, ocfs2.AsBucket(b).Faults(w.v.sb))
+			w.values(ocfs2.AsBucket(b), blkno, o)
 		},
 		sort: w.bucketClass,
 		used: func(first []byte) uint64 { return uint64(ocfs2.AsBucket(first).NumBuckets()) }, //nolint:gosec // from 16 bits

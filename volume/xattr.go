@@ -91,8 +91,7 @@ func yieldArea(area ocfs2.XattrArea, blkno uint64, yield func(Xattr, error) bool
 		if e.Local {
 			x.Value = e.Value
 		} else {
-			n := uint64(e.Root.Clusters())
-			x.outside = tree{list: e.Root.List(), owner: blkno, last: e.Root.LastExtentBlk(), clusters: n, most: n}
+			x.outside = valueTree(e.Root, blkno)
 		}
 		if !yield(x, nil) {
 			return false

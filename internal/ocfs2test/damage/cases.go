@@ -281,7 +281,7 @@ func (g *generator) blockCases(kind string) {
 	if other := picks[len(picks)-1]; other != picks[0] && g.wanted(n, kind+": swapped") {
 		a, b := g.block(picks[0].block), g.block(other.block)
 		if !bytes.Equal(a, b) {
-			g.add(kind+": swapped", true, []Patch{
+			g.add(kind+": swapped", g.misplaced(picks[0], other), []Patch{
 				{g.m.offset(at(picks[0].block, 0, 0)), b}, {g.m.offset(at(other.block, 0, 0)), a},
 			}, picks[0], other)
 		}
@@ -312,6 +312,22 @@ func (g *generator) blockCases(kind string) {
 		c.Repairable = n.block != superBlock || len(g.m.Backups) > 0
 		c.Unusable = !c.Repairable
 	}
+}
+
+// misplaced reports whether a block shows that it is not the other one, which is
+// of the same kind.
+func (g *generator) misplaced(n, other *node) bool {
+	if !n.nameless {
+		return true
+	}
+	fields := other.fields()
+	for i, f := range n.fields() {
+		v := fields[i].get(g.block(other.block))
+		if v != f.get(g.block(n.block)) && f.contradicted != nil && f.contradicted(v) {
+			return true
+		}
+	}
+	return false
 }
 
 func garbage(n int, seed uint64) []byte {

@@ -264,6 +264,7 @@ var (
 	xattrHeaderRows = []row{{"xh_count", 0, 2, count}, {"xh_free_start", 2, 2, plain}, {"xh_name_value_len", 4, 2, plain}, {"xh_num_buckets", 6, 2, count}}
 	bucketCheckRows = []row{{"xh_check.bc_crc32e", 8, 4, checkCRC}, {"xh_check.bc_ecc", 12, 2, checkECC}}
 	xattrEntryRows  = []row{{"xe_name_hash", 0, 4, plain}, {"xe_name_offset", 4, 2, length}, {"xe_name_len", 6, 1, length}, {"xe_type", 7, 1, flags}, {"xe_value_size", 8, 8, length}}
+	valueRootRows   = []row{{"xr_clusters", 0, 4, sum}, {"xr_last_eb_blk", 8, 8, pointer}}
 
 	refcountRows = []row{
 		{"rf_signature", 0x00, 7, signature},

@@ -104,7 +104,7 @@ func (m *Map) inlineXattrs(d dinode) []*field {
 	if !d.has(dynInlineXattr) {
 		return nil
 	}
-	return xattrFields(d.ino, m.BlockSize-d.tail(), d.b, d.tail())
+	return m.xattrFields(d.ino, m.BlockSize-d.tail(), d.b, d.tail())
 }
 
 // chainFields returns the fields of an allocator, and owes those of fs that its

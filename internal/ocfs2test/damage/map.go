@@ -31,6 +31,7 @@ type Map struct {
 	HasECC    bool
 	Data      []Run // clusters of regular files and of xattr values: never in an image
 
+	own             []Run // those of Data that reflinked files do not share
 	r               io.ReaderAt
 	bpc             uint64 // blocks in a cluster
 	incompat        uint32
@@ -46,12 +47,13 @@ type Map struct {
 
 // node is a block that holds a structure.
 type node struct {
-	block  uint64
-	kind   string          // what it is, finely enough to choose a few of each
-	by     uint64          // the block that led here
-	ecc    bool            // its block check covers all of it
-	idle   bool            // zeros are as good: nobody uses what it tells about
-	fields func() []*field // the fields, records included
+	block    uint64
+	kind     string          // what it is, finely enough to choose a few of each
+	by       uint64          // the block that led here
+	ecc      bool            // its block check covers all of it
+	idle     bool            // zeros are as good: nobody uses what it tells about
+	nameless bool            // neither it nor what it leads to tells its place, which its fields may do
+	fields   func() []*field // the fields, records included
 }
 
 // edge says that a structure leads to blocks, as long as none of the spans that

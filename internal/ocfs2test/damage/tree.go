@@ -76,9 +76,10 @@ func (d dinode) union() string {
 
 // leaf is a leaf record of an extent tree.
 type leaf struct {
-	run  Run
-	from uint64 // block of the list
-	deps []span
+	run    Run
+	shared bool   // by reflinked files
+	from   uint64 // block of the list
+	deps   []span
 }
 
 // leaves returns the leaf records of the tree whose list is at off in block b,
@@ -91,7 +92,7 @@ func (m *Map) leaves(b []byte, block uint64, off int, deps []span, visit func(bl
 		blkno := le.Uint64(b[rec+8:])
 		if le.Uint16(b[off:]) == 0 {
 			if n := uint64(le.Uint16(b[rec+4:])); n > 0 {
-				all = append(all, leaf{Run{blkno, n * m.bpc}, block, recDeps})
+				all = append(all, leaf{Run{blkno, n * m.bpc}, b[rec+7]&2 != 0, block, recDeps})
 			}
 			continue
 		}
@@ -228,7 +229,7 @@ func (m *Map) contents(d dinode, kind string, walked bool, decides []span) {
 	leaves := m.leaves(d.b, d.ino, 0xC0, decides, visit)
 	for _, l := range leaves {
 		if !walked {
-			m.Data = append(m.Data, l.run)
+			m.addData(l)
 			continue
 		}
 		m.addEdge(l.from, l.run, false, l.deps...)
@@ -248,7 +249,7 @@ func (m *Map) contents(d dinode, kind string, walked bool, decides []span) {
 			m.directoryBlock(n, d)
 		}
 	case d.flags()&flagJournal != 0:
-		m.addNode(&node{block: first, kind: "journal superblock", by: d.ino, fields: func() []*field {
+		m.addNode(&node{block: first, kind: "journal superblock", by: d.ino, nameless: true, fields: func() []*field {
 			fs := rows(first, "journal_superblock", 0, journalSuperRows)
 			for _, f := range fs {
 				f.bigEndian = true
@@ -378,7 +379,9 @@ func (m *Map) listFields(block uint64, structure string, off int, b []byte, tree
 		owed(r, "e_flags", func(v uint64) bool { return v > 3 || v&2 != 0 && !tree.shared || v&1 != 0 && tree.dense })
 		blocks := uint64(le.Uint16(rec(i)[4:])) * m.bpc
 		owed(r, "e_blkno", func(v uint64) bool {
-			return inner || tree.refcount || tree.signed || v%m.bpc != 0 || !m.within(v, blocks) || m.claimed(v, blocks)
+			old := Run{le.Uint64(rec(i)[8:]), blocks}
+			return inner || tree.refcount || tree.signed || v%m.bpc != 0 || !m.within(v, blocks) || m.claimed(v, blocks) ||
+				tree.data && m.holdsData(Run{v, blocks}, old, rec(i)[7]&2 != 0)
 		})
 		fs = append(fs, r...)
 	}
@@ -396,6 +399,18 @@ func (m *Map) claimed(v, n uint64) bool {
 		}
 	}
 	return false
+}
+
+// holdsData reports whether run r has clusters with file data that another
+// record than that of run old leads to. Two that are both shared may.
+func (m *Map) holdsData(r, old Run, shared bool) bool {
+	data := m.Data
+	if shared {
+		data = m.own
+	}
+	return slices.ContainsFunc(data, func(d Run) bool {
+		return d != old && d.Start < r.Start+r.Len && r.Start < d.Start+d.Len
+	})
 }
 
 // index maps the index of a directory.
@@ -465,7 +480,7 @@ func (m *Map) xattrBlock(loc, ino uint64) {
 		m.allocated(fs, loc, "xb_")
 		owed(fs, "xb_flags", always)
 		if !indexed {
-			return append(fs, xattrFields(loc, 0x30, b, m.BlockSize-0x30)...)
+			return append(fs, m.xattrFields(loc, 0x30, b, m.BlockSize-0x30)...)
 		}
 		root := rows(loc, "ocfs2_xattr_tree_root", 0, xattrTreeRows)
 		owed(root, "xt_clusters", always)
@@ -499,13 +514,15 @@ func (m *Map) bucket(n, by, room uint64) {
 	}
 	m.values(b, 0)
 	m.addNode(&node{block: n, kind: "xattr bucket", by: by, ecc: m.HasECC, fields: func() []*field {
-		fs := append(xattrFields(n, 0, b, 4096), rows(n, "ocfs2_xattr_header", 0, bucketCheckRows)...)
+		fs := append(m.xattrFields(n, 0, b, 4096), rows(n, "ocfs2_xattr_header", 0, bucketCheckRows)...)
 		owed(fs, "xh_num_buckets", func(v uint64) bool { return v > room })
 		return slices.DeleteFunc(fs, func(f *field) bool { return f.off+f.len > m.BlockSize })
 	}})
 }
 
-func xattrFields(block uint64, off int, b []byte, area int) []*field {
+// xattrFields returns the fields of the header at off in b, which begins with
+// block, and of its entries. They have an area of so many bytes.
+func (m *Map) xattrFields(block uint64, off int, b []byte, area int) []*field {
 	fs := rows(block, "ocfs2_xattr_header", off, xattrHeaderRows)
 	owed(fs, "xh_count", func(v uint64) bool { return 16+16*int(v) > area }) //nolint:gosec // 16 bits
 	used := int(le.Uint16(b[off:]))
@@ -516,8 +533,22 @@ func xattrFields(block uint64, off int, b []byte, area int) []*field {
 		owed(e, "xe_type", func(v uint64) bool { return v&0x7F == 0 || v&0x7F > 5 })
 		owed(e, "xe_value_size", func(v uint64) bool { return local && v > 80 })
 		fs = append(fs, e...)
+		if !local {
+			root := valueRoot(b, off, i)
+			value := rows(block, "ocfs2_xattr_value_root", root, valueRootRows)
+			owed(value, "xr_clusters", always)
+			owed(value, "xr_last_eb_blk", always)
+			fs = append(append(fs, value...), m.listFields(block, "xr_list", root+0x10, b, treeKind{data: true, shared: true})...)
+		}
 	}
 	return fs
+}
+
+// valueRoot returns where in b the root of the value of entry i lies, which the
+// header at off keeps outside.
+func valueRoot(b []byte, off, i int) int {
+	e := b[off+16+16*i:]
+	return off + int(le.Uint16(e[4:])) + (int(e[6])+3)&^3
 }
 
 // values maps the clusters of the values that the header at off in b keeps
@@ -528,10 +559,17 @@ func (m *Map) values(b []byte, off int) {
 		if e[7]&0x80 != 0 {
 			continue
 		}
-		root := off + int(le.Uint16(e[4:])) + (int(e[6])+3)&^3
-		for _, l := range m.leaves(b, 0, root+0x10, nil, func(uint64, uint64, []byte, []span) {}) {
-			m.Data = append(m.Data, l.run)
+		for _, l := range m.leaves(b, 0, valueRoot(b, off, i)+0x10, nil, func(uint64, uint64, []byte, []span) {}) {
+			m.addData(l)
 		}
+	}
+}
+
+// addData adds clusters with file data.
+func (m *Map) addData(l leaf) {
+	m.Data = append(m.Data, l.run)
+	if !l.shared {
+		m.own = append(m.own, l.run)
 	}
 }
 
