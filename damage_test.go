@@ -68,17 +68,6 @@ func TestDamageTools(t *testing.T) {
 	}
 }
 
-// knownGaps are cases in which a default image differs: the target of a symlink
-// whose type says that it is a file may be contents.
-var knownGaps = []string{
-	"inode symlink text xattrs: ocfs2_dinode.i_mode=",
-	"inode symlink text: ocfs2_dinode.i_mode=",
-}
-
-func knownGap(c *damage.Case) bool {
-	return slices.ContainsFunc(knownGaps, func(gap string) bool { return strings.HasPrefix(c.Name, gap) })
-}
-
 // sampleCases chooses n cases that something contradicts, from all kinds of
 // blocks in turn.
 func sampleCases(cases []*damage.Case, n int) []*damage.Case {
@@ -173,9 +162,6 @@ func (d *damagedVolume) check(t *testing.T, c *damage.Case) {
 	}
 	for marker := range markers(t, raw) {
 		if class := classes[marker]; class == "data" || class == "inline" {
-			if knownGap(c) {
-				break
-			}
 			t.Errorf("%s: a marker of class %s is in the default image", c.Name, class)
 			break
 		}
@@ -223,9 +209,6 @@ func (d *damagedVolume) compare(t *testing.T, c *damage.Case, tool, what string,
 		if again, _ := ocfs2test.Limited(t, tool, append(slices.Clone(args), d.copy)...); again != want {
 			d.tally.count(&d.tally.noOracle)
 			return false
-		}
-		if knownGap(c) {
-			return true
 		}
 		t.Errorf("%s: %s on the %s (-volume +image):\n%s", c.Name, tool, what, diff)
 	}

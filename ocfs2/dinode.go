@@ -404,6 +404,16 @@ func (d Dinode) FastSymlink() []byte {
 	return span(room, 0, clampInt(d.Size(), len(room)))
 }
 
+// LooksLikeFastSymlink reports whether id2 holds what can be the target of a
+// symlink but neither contents of a small file, before which zeros stand
+// (id_reserved0, id_reserved1), nor an extent list: i_size bytes without a zero, and
+// nothing but zeros behind them.
+func (d Dinode) LooksLikeFastSymlink() bool {
+	room := d.id2(iID2)
+	n := clampInt(d.Size(), len(room))
+	return n > 0 && bytes.IndexByte(room[:n], 0) < 0 && len(bytes.Trim(room[n:], "\x00")) == 0
+}
+
 // LocalAlloc returns the window of a local alloc file; it is empty unless
 // Union is UnionLocalAlloc.
 func (d Dinode) LocalAlloc() LocalAlloc {

@@ -145,7 +145,7 @@ func (r *Redactor) inodeData(b []byte) []byte {
 		return data
 	case !system && d.Union() == ocfs2.UnionExtents && !d.IsDir() && !d.IsSymlink() &&
 		d.Size() > 0 && d.Size() <= uint64(n) && d.Clusters() == 0 && d.LastExtentBlk() == 0 && //nolint:gosec // a length
-		d.Extents().Faults(r.sb, ocfs2.TreeData) != nil:
+		d.Extents().Faults(r.sb, ocfs2.TreeData) != nil && !d.LooksLikeFastSymlink():
 		return data // contents without the flag
 	}
 	return nil

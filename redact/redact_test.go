@@ -57,10 +57,12 @@ func open(t testing.TB) blocks {
 
 // Offsets in struct ocfs2_dinode.
 const (
-	offGeneration = 0x08
-	offFlags      = 0x2C
-	offBlkno      = 0x50
-	offData       = 0xC8
+	offGeneration  = 0x08
+	offMode        = 0x28
+	offFlags       = 0x2C
+	offBlkno       = 0x50
+	offDynFeatures = 0x76
+	offData        = 0xC8
 )
 
 // changed returns a copy of b with one byte changed.
@@ -80,6 +82,8 @@ func TestBlock(t *testing.T) {
 	deleted := bytes.Clone(b.inline)
 	clear(deleted[offFlags : offFlags+4])
 	ocfs2.KindInode.UpdateECC(deleted)
+	linkAsFile := bytes.Clone(b.link)
+	linkAsFile[offMode+1] = linkAsFile[offMode+1]&0x0F | ocfs2.ModeRegular>>8
 	noise := bytes.Repeat([]byte("contents of a file "), 1000)[:len(b.inline)]
 	for _, c := range []struct {
 		name    string
@@ -92,6 +96,7 @@ func TestBlock(t *testing.T) {
 		{"wrong check value", changed(b.inline, offData+7), true},
 		{"inline directory", b.dir, false},
 		{"symlink", b.link, false},
+		{"symlink whose mode says file", linkAsFile, false},
 		{"file with extents", b.file, false},
 		{"no structure", noise, false},
 		{"zeros", make([]byte, len(b.inline)), false},
@@ -124,6 +129,16 @@ func TestBlock(t *testing.T) {
 				t.Errorf("the second time %d bytes are redacted", n)
 			}
 		})
+	}
+}
+
+// TestContentsWithoutFlag takes away all that says that an inode holds contents.
+func TestContentsWithoutFlag(t *testing.T) {
+	b := open(t)
+	got := bytes.Clone(b.inline)
+	got[offDynFeatures] &^= byte(ocfs2.DynInlineData)
+	if n, size := redact.New(b.sb).Block(got), int(ocfs2.AsDinode(got).Size()); n < size {
+		t.Errorf("%d bytes redacted of a file of %d", n, size)
 	}
 }
 
