@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"o2image/sparse"
 )
 
 // Retainer reads through to another reader and keeps what it read, compressed,
@@ -96,7 +98,7 @@ func (t *Retainer) keep(p []byte, off int64) {
 		k := keptRange{off: off, n: len(piece)}
 		off += int64(len(piece))
 		room := t.room()
-		form, any := appendSparse(room.sparse[:0], piece)
+		form, any := sparse.Append(room.form[:0], piece)
 		if any {
 			encoded := t.enc.EncodeAll(form, room.encoded[:0])
 			if len(encoded) <= len(piece)/keepRatio {
@@ -117,15 +119,15 @@ func (t *Retainer) keep(p []byte, off int64) {
 }
 
 // keepRoom is what it takes to keep a range or to give it back.
-type keepRoom struct{ sparse, encoded []byte }
+type keepRoom struct{ form, encoded []byte }
 
 // room waits for a room, which is to be put back.
 func (t *Retainer) room() *keepRoom {
 	if room := <-t.rooms; room != nil {
 		return room
 	}
-	n := maxSparse(keepUnit)
-	return &keepRoom{sparse: make([]byte, n), encoded: make([]byte, 0, n+n/128)}
+	n := sparse.MaxLen(keepUnit)
+	return &keepRoom{form: make([]byte, n), encoded: make([]byte, 0, n+n/128)}
 }
 
 // Seal ends the first pass. Of ranges that were read more than once the longest
@@ -232,10 +234,10 @@ func (t *Retainer) copy(k keptRange, p []byte, off int64) (int, error) {
 	}
 	room := t.room()
 	defer func() { t.rooms <- room }()
-	form, err := t.dec.DecodeAll(k.encoded, room.sparse[:0])
+	form, err := t.dec.DecodeAll(k.encoded, room.form[:0])
 	if err != nil {
 		return 0, err
 	}
-	expandSparse(p, form, skip, k.n)
+	sparse.Expand(p, form, skip, k.n)
 	return len(p), nil
 }

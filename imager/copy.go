@@ -19,6 +19,7 @@ import (
 	"o2image/blockio"
 	"o2image/blockset"
 	"o2image/image"
+	"o2image/image/packed"
 	"o2image/image/seekable"
 	"o2image/redact"
 	"o2image/volume"
@@ -52,11 +53,8 @@ type filled struct {
 	err    error
 }
 
-// zeroPiece is a piece of zeros, and zeroHash its hash.
-var (
-	zeroPiece [image.PieceSize]byte
-	zeroHash  = sha256.Sum256(zeroPiece[:])
-)
+// zeroPiece is a piece of zeros.
+var zeroPiece [image.PieceSize]byte
 
 // copier copies blocks of a volume into the pieces of an output.
 type copier struct {
@@ -69,7 +67,7 @@ type copier struct {
 	classes   *blockset.Set     // classes of the blocks, with redact; nil if not known
 	holes     *blockio.Device   // tells where the source has holes, nil if it cannot
 	ordered   bool              // the sink takes pieces in the order of the file only
-	hash      bool              // return the SHA-256 of the pieces
+	hash      bool              // return the hashes of the pieces, as a packed image has them
 	encoder   *seekable.Encoder // compresses the pieces, nil if it is not to be done
 	absent    []image.Run       // ascending: blocks that the source, an image, does not really have
 	texts     bool              // blocks of the source that are the text notRead count as not read
@@ -117,7 +115,7 @@ func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha
 					f.zero = f.err == nil && bytes.Equal(f.buf, zeroPiece[:p.Len])
 				}
 				if c.hash {
-					leaves[p.Off/image.PieceSize] = f.sum()
+					leaves[p.Off/image.PieceSize] = packed.HashPiece(f.buf)
 				}
 				if f.err == nil && c.encoder != nil {
 					f.compress(c.encoder)
@@ -199,14 +197,6 @@ func (f *filled) compress(enc *seekable.Encoder) {
 	} else {
 		f.zstd = enc.Encode(f.buf)
 	}
-}
-
-// sum returns the hash of a piece.
-func (f *filled) sum() [sha256.Size]byte {
-	if f.zero && f.Len == image.PieceSize {
-		return zeroHash
-	}
-	return sha256.Sum256(f.buf)
 }
 
 // fill makes a piece: reads its blocks, takes out what is to be taken out.

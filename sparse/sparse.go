@@ -1,29 +1,33 @@
 // Copyright The o2image authors
 // SPDX-License-Identifier: Apache-2.0
 
-package blockio
+// Package sparse has a form of bytes that leaves zeros out. Metadata is mostly
+// zero, a few hundred bytes of each inode aside: what is to be compressed or hashed
+// becomes some ten times less, and that is what it costs.
+//
+// For each 4096 bytes the form has a word of 8 bytes, little-endian, and those
+// granules of 64 bytes that are not all zero, in order: bit i of the word, the lowest
+// being 0, is set if granule i is there. The end of the bytes may make the last
+// granule and the last word stand for fewer. Different bytes of the same length
+// have different forms.
+package sparse
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// Metadata is mostly zero, a few hundred bytes of each inode aside. The sparse
-// form of a range of bytes leaves the zeros out: for each spread of 64 granules
-// a word with a bit for each that is not all zero, and these granules. What is to
-// be compressed becomes some ten times less, which is what compressing costs.
 const (
-	granule = 64
-	spread  = 64 * granule // bytes
-	word    = 8
+	granule = 64           // bytes
+	word    = 8            // bytes
+	spread  = 64 * granule // bytes that a word is for
 )
 
-// maxSparse returns the length of the longest sparse form of n bytes.
-func maxSparse(n int) int { return n + (n+spread-1)/spread*word }
+// MaxLen returns the length of the longest form of n bytes.
+func MaxLen(n int) int { return n + (n+spread-1)/spread*word }
 
-// appendSparse appends the sparse form of p, and reports whether there is
-// anything but zeros.
-func appendSparse(dst, p []byte) (form []byte, any bool) {
+// Append appends the form of p, and reports whether there is anything but zeros.
+func Append(dst, p []byte) (form []byte, any bool) {
 	for len(p) > 0 {
 		part := p[:min(spread, len(p))]
 		p = p[len(part):]
@@ -63,9 +67,9 @@ func isZero(p []byte) bool {
 	return true
 }
 
-// expandSparse fills p with what stands from byte off on in the n bytes of which
-// form is the sparse form.
-func expandSparse(p, form []byte, off, n int) {
+// Expand fills p with what stands from byte off on in n bytes, of which form is
+// the form that Append made.
+func Expand(p, form []byte, off, n int) {
 	clear(p)
 	for base := 0; base < min(off+len(p), n); base += spread {
 		mask := binary.LittleEndian.Uint64(form)

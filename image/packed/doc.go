@@ -55,15 +55,19 @@
 // Behind the image proper, where readers that do not know it never look:
 //
 //	T              report: JSON, R bytes, at most 64 MiB
-//	T + R          SHA-256 of each piece of 1 MiB of the image proper, the last
+//	T + R          a hash of each piece of 1 MiB of the image proper, the last
 //	               of which may be shorter: N hashes of 32 bytes
 //	T + R + 32 N   footer of 128 bytes, which ends the file; something may follow
 //	               on a device
 //
+// A piece is hashed without its zeros: the hash is the SHA-256 of its sparse form,
+// as package sparse describes it. Where N, T and the length of a piece are known,
+// that form stands for one piece only.
+//
 // The footer, with offsets from its own start:
 //
 //	0x00   8   "O2IMGEND"
-//	0x08   2   version of the trailer: 1
+//	0x08   2   version of the trailer: 2
 //	0x0A   2   flags: 1 partial, 2 live
 //	0x0C   4   CRC-32 (IEEE) of the footer with this field zero
 //	0x10   8   T
@@ -76,6 +80,6 @@
 //	0x60  32   root hash
 //
 // The root hash stands for the whole file: it is the SHA-256 of the 16 bytes
-// "o2image root v1" and NUL, the footer up to 0x60 with its CRC-32 zero, the
+// "o2image root v2" and NUL, the footer up to 0x60 with its CRC-32 zero, the
 // record (48 bytes), and the N hashes, in this order.
 package packed

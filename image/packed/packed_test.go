@@ -157,7 +157,7 @@ func leaves(file []byte) [][sha256.Size]byte {
 	var list [][sha256.Size]byte
 	for len(file) > 0 {
 		n := min(len(file), image.PieceSize)
-		list = append(list, sha256.Sum256(file[:n]))
+		list = append(list, packed.HashPiece(file[:n]))
 		file = file[n:]
 	}
 	return list

@@ -39,6 +39,23 @@ func readTrailer(file []byte) (*packed.Trailer, error) {
 	return packed.ReadTrailer(bytes.NewReader(file), int64(len(file)))
 }
 
+// sparseForm is the form of a piece as package sparse describes it.
+func sparseForm(piece []byte) []byte {
+	var form []byte
+	for part := range slices.Chunk(piece, 4096) {
+		var granules []byte
+		word := uint64(0)
+		for i := 0; i < len(part); i += 64 {
+			if g := part[i:min(i+64, len(part))]; len(bytes.Trim(g, "\x00")) > 0 {
+				word |= 1 << (i / 64)
+				granules = append(granules, g...)
+			}
+		}
+		form = append(le.AppendUint64(form, word), granules...)
+	}
+	return form
+}
+
 // TestTrailerBytes has the trailer as the package comment lays it out.
 func TestTrailerBytes(t *testing.T) {
 	proper, file := withTrailer(t, packed.FlagPartial|packed.FlagLive)
@@ -48,7 +65,7 @@ func TestTrailerBytes(t *testing.T) {
 	}
 	var hashes []byte
 	for _, piece := range [][]byte{proper[:1<<20], proper[1<<20 : 2<<20], proper[2<<20 : 3<<20], proper[3<<20:]} {
-		sum := sha256.Sum256(piece)
+		sum := sha256.Sum256(sparseForm(piece))
 		hashes = append(hashes, sum[:]...)
 	}
 	reportHash := sha256.Sum256(report)
@@ -56,9 +73,9 @@ func TestTrailerBytes(t *testing.T) {
 		u64(size), u64(18), u64(4), u64(1048576), u64(size + 18 + 4*32 + 128), u64(0),
 		reportHash[:],
 	}, nil)
-	start := append([]byte("O2IMGEND"), 1, 0, 3, 0)
+	start := append([]byte("O2IMGEND"), 2, 0, 3, 0)
 	root := sha256.Sum256(bytes.Join([][]byte{
-		[]byte("o2image root v1\x00"), start, {0, 0, 0, 0}, rest, proper[0x80:0xB0], hashes,
+		[]byte("o2image root v2\x00"), start, {0, 0, 0, 0}, rest, proper[0x80:0xB0], hashes,
 	}, nil))
 	crc := crc32.ChecksumIEEE(bytes.Join([][]byte{start, {0, 0, 0, 0}, rest, root[:]}, nil))
 	want := bytes.Join([][]byte{report, hashes, start, le.AppendUint32(nil, crc), rest, root[:]}, nil)
@@ -151,8 +168,8 @@ func TestReadTrailerErrors(t *testing.T) {
 	}{
 		{"a bit of the footer", change(file, len(file)-1, file[len(file)-1]^4), "check sum of the footer"},
 		{"flags without check sum", change(file, len(file)-packed.FooterSize+0x0A, 1), "check sum of the footer"},
-		{"version 2", refoot(file, 0x08, 2), "version 2, this program understands 1"},
-		{"version 0", refoot(file, 0x08, 0), "version 0, this program understands 1"},
+		{"version 1", refoot(file, 0x08, 1), "version 1, this program understands 2"},
+		{"version 0", refoot(file, 0x08, 0), "version 0, this program understands 2"},
 		{"pieces of 0 bytes", refoot(file, 0x28, u64(0)...), "pieces of 0 bytes, want 1048576"},
 		{"other file", refoot(file, 0x30, u64(total+1)...), "made for a file of 3326227 bytes, this one has 3326226"},
 		{"in front of it more", append([]byte("more"), file...), "made for a file of 3326226 bytes, this one has 3326230"},
@@ -246,7 +263,7 @@ func TestVerify(t *testing.T) {
 	}
 	// A piece and its hash exchanged for others that agree.
 	forged := flip(2 * mib)
-	sum := sha256.Sum256(forged[2*mib : 3*mib])
+	sum := packed.HashPiece(forged[2*mib : 3*mib])
 	copy(forged[hashesAt+64:], sum[:])
 	tests = append(tests, struct {
 		name string

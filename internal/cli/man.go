@@ -52,7 +52,7 @@ const (
 ascending order, and a bitmap of all blocks of the volume, in pages of 4096
 bytes. debugfs.ocfs2 -i reads it, and o2image 1.8.7 restores it. Behind the
 bitmap stands a trailer, which older readers do not look at: the report as
-JSON and a SHA-256 hash of every MiB.
+JSON and a hash of every MiB.
 
 Raw image: a sparse file as long as the volume with each stored block at its
 own place. It can be used like a device, with fsck.ocfs2 -n for instance.
