@@ -29,6 +29,7 @@ type Source struct {
 	salvager *blockio.Salvager // reads a device that may fail, nil unless that is wanted
 	kept     *blockio.Retainer // what the walk read, nil unless the source is to be copied
 	packed   *packed.Reader    // nil if the format is not packed
+	overlaid bool              // an earlier image has part of the volume
 	vol      *volume.Volume
 }
 
@@ -101,6 +102,7 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 			if r, err = opts.earlier.over(ctx, r); err != nil {
 				return err
 			}
+			s.overlaid = true
 		}
 		if keep := opts.load.keep(); keep > 0 {
 			var err error
@@ -175,9 +177,11 @@ func (s *Source) contents() (io.ReaderAt, int64) {
 	return s.in, s.in.Size()
 }
 
-// holes returns what tells where the volume has holes, nil if nothing does.
+// holes returns what tells where the volume has holes, nil if nothing does. With an
+// earlier image nothing does: that may have blocks where the device has a hole, which
+// in a copy of a failing disk is what could not be copied.
 func (s *Source) holes() *blockio.Device {
-	if s.packed != nil || s.zstd != nil {
+	if s.overlaid || s.packed != nil || s.zstd != nil {
 		return nil
 	}
 	return s.dev
