@@ -23,7 +23,8 @@ const toStdout = "-"
 
 // create copies the metadata of device to image.
 func (p *program) create(ctx context.Context, device, image string, o rootOptions) error {
-	if err := checkReportFile(o.report, device, image); err != nil {
+	files := []string{device, image, o.reading.from} // that the report is not written over
+	if err := checkReportFile(o.report, files...); err != nil {
 		return err
 	}
 	at, err := imageTime()
@@ -70,7 +71,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
 			op.Name = toStdout
 		}
-		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", device))
+		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", files...))
 	}
 
 	m := p.watch(o.progress)
@@ -97,7 +98,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	if o.raw {
 		packed = ""
 	}
-	return interrupted(ctx, report, p.account(report, p.explain(err, device), o, packed, device, image))
+	return interrupted(ctx, report, p.account(report, p.explain(err, device), o, packed, files...))
 }
 
 // checkOverUndo refuses an image over an undo file, which may be the only way back

@@ -20,7 +20,7 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 		p.say("Operation not permitted cannot install to/from file - ") // the blank at the end is that of 1.8.7
 		return errFailed
 	}
-	if err := checkReportFile(o.report, device, image); err != nil {
+	if err := checkReportFile(o.report, device, image, o.undo); err != nil {
 		return err
 	}
 	if err := checkUndoFile(o.undo); err != nil {

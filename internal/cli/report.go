@@ -179,6 +179,12 @@ func checkReportFile(name string, files ...string) error {
 	if name == "" {
 		return nil
 	}
+	for _, file := range files {
+		// By name too: there may be no file yet.
+		if file != toStdout && blockio.SameName(name, file) {
+			return overwrites(file)
+		}
+	}
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err = os.Stat(filepath.Dir(resolve(name))); err == nil {
@@ -196,10 +202,14 @@ func checkReportFile(name string, files ...string) error {
 	}
 	for _, file := range files {
 		if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
-			return fmt.Errorf("the report is not written over %q", file)
+			return overwrites(file)
 		}
 	}
 	return nil
+}
+
+func overwrites(file string) error {
+	return fmt.Errorf("the report is not written over %q", file)
 }
 
 // writeReport writes the report of a run that worked on files as JSON.
