@@ -83,7 +83,8 @@ func (s *Stream) Write(p []byte) (int, error) {
 var zeros [1 << 20]byte
 
 // Skip writes n zero bytes. At the end of a regular file, unless it is open for
-// appending, they are a hole.
+// appending, they are a hole; if that would end where no file may, nothing has changed
+// and the error is EFBIG.
 func (s *Stream) Skip(n int64) error {
 	if s.Sparse() {
 		pos, err := s.f.Seek(0, io.SeekCurrent)
@@ -95,8 +96,12 @@ func (s *Stream) Skip(n int64) error {
 			return err
 		}
 		if pos >= info.Size() {
-			s.skipped = s.skipped || n > 0
 			_, err := s.f.Seek(n, io.SeekCurrent)
+			if errors.Is(err, unix.EINVAL) {
+				// What a write would say behind the largest offset of the file system.
+				return &fs.PathError{Op: "seek", Path: s.f.Name(), Err: unix.EFBIG}
+			}
+			s.skipped = s.skipped || err == nil && n > 0
 			return err
 		}
 	}

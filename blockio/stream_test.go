@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -188,6 +189,19 @@ func TestStreamErrors(t *testing.T) {
 	wantPathError(t, err, syscall.ENOSPC, name)
 	if n != 65_536 {
 		t.Errorf("%d bytes written into 65536", n)
+	}
+
+	name = filepath.Join(t.TempDir(), "f")
+	s = stream(t, openFile(t, name, os.O_CREATE|os.O_WRONLY))
+	if _, err := s.Write([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	wantPathError(t, s.Skip(math.MaxInt64), syscall.EFBIG, name)
+	if _, err := s.Write([]byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(); err != nil || string(read(t, name)) != "onetwo" {
+		t.Errorf("behind a hole that was too long: %q, %v", read(t, name), err)
 	}
 
 	closed := openFile(t, "/dev/null", os.O_WRONLY)

@@ -240,20 +240,36 @@ func TestFileTooLong(t *testing.T) {
 	command(t, "mount", "-o", "loop", disk, mnt)
 	t.Cleanup(func() { command(t, "umount", mnt) })
 
-	out := filepath.Join(mnt, "raw")
-	report, err := imager.Create(t.Context(), volume, out, imager.CreateOptions{Raw: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Size() >= size || !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "does not allow") }) {
-		t.Errorf("image of %d bytes, warnings %v", info.Size(), report.Warnings)
-	}
-	if got := ocfs2test.Debugfs(t, out, false, "ls -l //"); !strings.Contains(got, "global_bitmap") {
-		t.Errorf("debugfs.ocfs2 says %s", got)
+	for name, create := range map[string]func(out string) (*imager.Report, error){
+		"file": func(out string) (*imager.Report, error) {
+			return imager.Create(t.Context(), volume, out, imager.CreateOptions{Raw: true})
+		},
+		"stream": func(out string) (*imager.Report, error) {
+			f, err := os.Create(out)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			return imager.CreateTo(t.Context(), volume, f, imager.CreateOptions{Raw: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(mnt, name)
+			report, err := create(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Size() >= size || !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "does not allow") }) {
+				t.Errorf("image of %d bytes, warnings %v", info.Size(), report.Warnings)
+			}
+			if got := ocfs2test.Debugfs(t, out, false, "ls -l //"); !strings.Contains(got, "global_bitmap") {
+				t.Errorf("debugfs.ocfs2 says %s", got)
+			}
+		})
 	}
 }
 

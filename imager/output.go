@@ -389,9 +389,11 @@ func (o *streamOutput) zeroTo(off int64) error {
 	if off <= o.pos {
 		return nil
 	}
-	err := o.stream.Skip(off - o.pos)
+	if err := o.stream.Skip(off - o.pos); err != nil {
+		return err
+	}
 	o.pos = off
-	return err
+	return nil
 }
 
 func (o *streamOutput) finish(size int64) error {
