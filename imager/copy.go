@@ -262,10 +262,20 @@ func (c *copier) leaveOut(blkno uint64, b []byte, err error) {
 			} else {
 				markNotRead(block)
 			}
-			c.notRead = append(c.notRead, image.Run{Start: blkno, Len: 1})
+			c.miss(blkno)
 		}
 		blkno++
 	}
+}
+
+// miss remembers a block that was not read. The caller has mu. Blocks that come in
+// a row are one run: of a large volume that was stopped early nearly all come.
+func (c *copier) miss(blkno uint64) {
+	if last := len(c.notRead) - 1; last >= 0 && c.notRead[last].Start+c.notRead[last].Len == blkno {
+		c.notRead[last].Len++
+		return
+	}
+	c.notRead = append(c.notRead, image.Run{Start: blkno, Len: 1})
 }
 
 // markAbsent leaves a text in place of those blocks of b, from block blkno on,
@@ -280,11 +290,11 @@ func (c *copier) markAbsent(blkno uint64, b []byte) {
 	if !c.texts {
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for n := range count {
 		if isNotRead(b[n*uint64(c.blockSize):][:c.blockSize]) {
-			c.mu.Lock()
-			c.notRead = append(c.notRead, image.Run{Start: blkno + n, Len: 1})
-			c.mu.Unlock()
+			c.miss(blkno + n)
 		}
 	}
 }
