@@ -139,10 +139,16 @@ func (t *totaller) systemFile(ctx context.Context, d ocfs2.Dinode, name string) 
 	})
 }
 
+// groupCount returns how many groups an allocator has.
+func groupCount(d ocfs2.Dinode) uint64 {
+	perGroup := uint64(d.Chains().CPG()) * uint64(d.Chains().BPC()) //nolint:gosec // from 16 bits
+	return uint64(d.BitmapTotal()) / max(perGroup, 1)
+}
+
 // suballocator counts the blocks of an allocator.
 func (t *totaller) suballocator(d ocfs2.Dinode, class Class) {
 	total, used := uint64(d.BitmapTotal()), uint64(d.BitmapUsed())
-	groups := total / uint64(max(d.Chains().CPG()*d.Chains().BPC(), 1)) //nolint:gosec // positive
+	groups := groupCount(d)
 	t.Blocks[ClassGroup] += groups
 	n := total
 	if t.skip.Free {
@@ -316,8 +322,7 @@ func (t *totaller) extentSample(ctx context.Context, d ocfs2.Dinode) error {
 func (t *totaller) users(ctx context.Context) error {
 	var inUse uint64
 	for _, d := range t.inodes {
-		groups := uint64(d.BitmapTotal()) / uint64(max(d.Chains().CPG()*d.Chains().BPC(), 1)) //nolint:gosec // positive
-		inUse += uint64(d.BitmapUsed()) - min(uint64(d.BitmapUsed()), groups)
+		inUse += uint64(d.BitmapUsed()) - min(uint64(d.BitmapUsed()), groupCount(d))
 	}
 	t.Inodes += inUse
 	pieces, err := t.pieces(ctx, t.inodes)
