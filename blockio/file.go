@@ -274,7 +274,10 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 // others, and nothing for Sync to wait for. Until it is taken back, offset,
 // length and memory of each write are multiples of 4096 bytes; where a write is
 // refused all the same it and all others go by way of the cache. The caller must
-// not call it at the same time as WriteAt.
+// not call it at the same time as WriteAt. WriteAt itself takes it back while
+// others write: they all clear the same flag, and a write either has begun, and ends
+// past the cache, or finds the flag cleared, and what may be written past the cache
+// may be written through it.
 func (f *File) SetDirect(direct bool) error {
 	if err := f.change(); err != nil || direct == f.direct.Load() {
 		return err
