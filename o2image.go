@@ -24,7 +24,7 @@
 // The directories below are the layers, each of which knows only those that
 // stand further to the left:
 //
-//	ocfs2, blockio, blockset <- volume, image, redact <- imager <- o2image <- internal/cli
+//	ocfs2, blockset, sparse, undo, mapfile <- blockio, image <- volume <- redact <- imager <- o2image <- internal/cli
 package o2image
 
 import (
