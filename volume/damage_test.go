@@ -4,9 +4,12 @@
 package volume_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -328,6 +332,51 @@ func TestUpstreamDefects(t *testing.T) {
 			}
 			s.expect(t, c, tt.whole)
 		})
+	}
+}
+
+// counting counts the bytes that are read.
+type counting struct {
+	io.ReaderAt
+	bytes *atomic.Int64
+}
+
+func (c counting) ReadAt(p []byte, off int64) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return c.ReaderAt.ReadAt(p, off)
+}
+
+// TestGroupOfManyPieces has a group that says of 200 pieces that each is the
+// whole volume: that must not be read 200 times.
+func TestGroupOfManyPieces(t *testing.T) {
+	const list, pieces = 0x140, 200 // bg_list
+	s := readSound(t, "discontig-b4k")
+	groups, err := s.m.Find("group of inode_alloc discontiguous")
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	rec := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, 77), uint32(s.m.Blocks-2)), 2) //nolint:gosec // small
+	group := int64(groups[0]) * int64(s.m.BlockSize)                                           //nolint:gosec // small
+	patches := []damage.Patch{
+		{Off: group + list, Data: []byte{1}}, // a depth, so that lengths have 32 bits
+		{Off: group + list + 4, Data: []byte{pieces}},
+		{Off: group + list + 0x20, Data: bytes.Repeat(rec, pieces-1)},
+	}
+	read := func(r io.ReaderAt) int64 {
+		var n atomic.Int64
+		v, err := volume.Open(t.Context(), counting{r, &n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Metadata(t.Context(), volume.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		return n.Load()
+	}
+	whole := int64(s.m.Blocks) * int64(s.m.BlockSize) //nolint:gosec // small
+	if n := read(damage.Overlay{Base: s.file, Patches: patches}) - read(s.file); n > 2*whole {
+		t.Errorf("%d bytes more are read of a volume of %d", n, whole)
 	}
 }
 

@@ -4,6 +4,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -81,7 +82,7 @@ func (w *walk) allocator(ctx context.Context, ino uint64, d ocfs2.Dinode) {
 		if chains.BPC() != a.bpc {
 			w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged, fmt.Sprintf("cl_bpc: got %d, want %d", chains.BPC(), a.bpc), "")
 		}
-		if bits := chains.CPG() * a.bpc; bits > 0 && a.total%uint64(bits) == 0 { //nolint:gosec // both positive
+		if bits := chains.CPG() * a.bpc; bits > 0 && bits <= w.v.sb.GroupBits() && a.total%uint64(bits) == 0 { //nolint:gosec // positive
 			a.bits = bits
 		} else if a.total > 0 {
 			w.note(origin{class: ClassGroup, ino: ino}, ino, Damaged, fmt.Sprintf("cl_cpg: groups of %d bits do not make up %d", bits, a.total), "")
@@ -292,15 +293,15 @@ func (w *walk) rest(a *allocator, gd ocfs2.GroupDesc, blkno uint64, bits int, o 
 		}
 		return
 	}
-	covered := 0
+	covered, limit := uint64(0), uint64(cmp.Or(a.bits, w.v.sb.GroupBits())) //nolint:gosec // not negative
 	for _, rec := range gd.Extents().All() {
-		n := uint64(rec.Clusters) * uint64(a.bpc) //nolint:gosec // positive
-		covered += int(rec.Clusters) * a.bpc
-		if covered > bits && w.v.sb.Contains(rec.Blkno, n) {
+		n := min(uint64(rec.Clusters)*uint64(a.bpc), limit-covered) //nolint:gosec // positive
+		covered += n
+		if n > 0 && covered > uint64(bits) && w.v.sb.Contains(rec.Blkno, n) { //nolint:gosec // not negative
 			look(rec.Blkno, n)
 		}
 	}
-	if covered < a.bits {
+	if covered < uint64(a.bits) { //nolint:gosec // not negative
 		w.note(o, blkno, NotFollowed, fmt.Sprintf("group descriptor: its pieces have %d bits, want %d", covered, a.bits), "blocks of the group")
 	}
 }
