@@ -404,6 +404,16 @@ func (d Dinode) FastSymlink() []byte {
 	return span(room, 0, clampInt(d.Size(), len(room)))
 }
 
+// MaxTarget is the length of the longest target of a symlink (PATH_MAX of Linux
+// with its NUL), in bytes.
+const MaxTarget = 4096
+
+// IsLongSymlink reports whether i_size is that of a target that has clusters: too
+// long for the inode, and one that Linux takes.
+func (d Dinode) IsLongSymlink() bool {
+	return d.IsSymlink() && d.Size() >= uint64(max(len(d.b)-iID2, 0)) && d.Size() <= MaxTarget //nolint:gosec // not negative
+}
+
 // LooksLikeFastSymlink reports whether id2 holds what can be the target of a
 // symlink but neither contents of a small file, before which zeros stand
 // (id_reserved0, id_reserved1), nor an extent list: i_size bytes without a zero, and

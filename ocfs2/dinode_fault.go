@@ -154,6 +154,9 @@ func (d Dinode) extentFaults(f *faults, sb *SuperBlock) {
 	if d.IsSymlink() && d.Size() > 0 && d.Clusters() == 0 {
 		f.add("i_size", decimal(d.Size()), fmt.Sprintf("less than %d in a fast symlink", len(d.id2(iID2))))
 	}
+	if d.IsSymlink() && d.Clusters() > 0 && !d.IsLongSymlink() {
+		f.add("i_size", decimal(d.Size()), fmt.Sprintf("%d to %d in a symlink with clusters", len(d.b)-iID2, MaxTarget))
+	}
 	f.within(list.Faults(sb, TreeData))
 	if list.Depth() == 0 {
 		d.flagFaults(f, list)

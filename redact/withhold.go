@@ -4,7 +4,9 @@
 package redact
 
 import (
+	"bytes"
 	"slices"
+	"unicode"
 
 	"o2image/ocfs2"
 	"o2image/volume"
@@ -29,12 +31,17 @@ func IsWithheld(b []byte) bool {
 // inode without its signature keeps everything but what may be contents of a
 // file. Blocks of zeros stay.
 //
-// Blocks of system files, journals and symlinks, and those before the first
-// group, have no marks: they stay. So do buckets, which the walk has told from
-// what is none.
+// Of symlinks the text stays, up to its end. Blocks of system files and journals,
+// and those before the first group, have no marks: they stay. So do buckets, which
+// the walk has told from what is none.
 func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 	switch class {
 	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack:
+	case volume.ClassSymlink:
+		if n := textLen(b); n > 0 {
+			clear(b[n:])
+			return false
+		}
 	default:
 		return false
 	}
@@ -61,6 +68,19 @@ func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 		n += copy(b[n:], withheld)
 	}
 	return true
+}
+
+// textLen returns the length of what can be the target of a symlink at the start
+// of b, 0 if it holds what no target does.
+func textLen(b []byte) int {
+	n := bytes.IndexByte(b, 0)
+	if n < 0 {
+		n = len(b)
+	}
+	if bytes.ContainsFunc(b[:n], unicode.IsControl) {
+		return 0
+	}
+	return n
 }
 
 // enough is how many marks of a kind show that a block is of it: of signature,

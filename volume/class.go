@@ -22,7 +22,7 @@ const (
 	ClassSystem                 // clusters of other system files: slot map, heartbeat, quota, bad blocks
 	ClassDirectory              // clusters of directories
 	ClassDxLeaf                 // clusters of directory indexes
-	ClassSlack                  // clusters of indexed xattr trees, what shows no bucket
+	ClassSlack                  // what is no bucket in clusters of indexed xattr trees, and what lies behind the end of quota files and symlinks
 	ClassBucket                 // clusters of indexed xattr trees
 	ClassSymlink                // clusters of symlinks too long for their inode
 	numClasses

@@ -83,7 +83,7 @@ func (w *walk) recover(ctx context.Context, opts Options) {
 	w.strayRoots(ctx)
 	stray := slices.DeleteFunc(w.unresolved.sorted(), w.inodes.has)
 	if !w.findings.any() && len(stray) == 0 && !opts.Sweep && !w.contested() &&
-		len(w.directories.misnamed(&w.inodes)) == 0 && len(w.symlinks.misnamed(&w.inodes)) == 0 {
+		len(w.directories.misnamed(&w.inodes)) == 0 && len(w.symlinks.misnamed(&w.inodes)) == 0 && len(w.unnamedLinks()) == 0 {
 		return
 	}
 	w.enterDeferred(ctx)
@@ -99,6 +99,7 @@ func (w *walk) recover(ctx context.Context, opts Options) {
 	if w.contested() {
 		w.claimants(ctx)
 	}
+	w.doubtLinks(ctx)
 	w.settle()
 }
 

@@ -135,7 +135,10 @@ func (t *totaller) systemFile(ctx context.Context, d ocfs2.Dinode, name string) 
 		}
 	}
 	return t.contents(ctx, []ocfs2.Dinode{d}, func(c Class, clusters uint64) {
-		t.Blocks[c] += clusters * t.v.sb.BlocksPerCluster()
+		n := clusters * t.v.sb.BlocksPerCluster()
+		used := min(n, cmp.Or(usedBlocks(d, c), n))
+		t.Blocks[c] += used
+		t.Blocks[ClassSlack] += n - used
 	})
 }
 
@@ -172,7 +175,7 @@ func (t *totaller) contents(ctx context.Context, inodes []ocfs2.Dinode, count fu
 	for _, d := range inodes {
 		if class, ok := contentsClass(d); ok && d.Union() == ocfs2.UnionExtents {
 			count(class, uint64(d.Clusters()))
-			t.clusters(class, d.Extents())
+			t.clusters(class, d.Extents(), cmp.Or(usedBlocks(d, class), allBlocks))
 		}
 		if d.IsDir() && d.DynFeatures().Has(ocfs2.DynIndexedDir) {
 			wants(d.DxRoot())
@@ -189,28 +192,29 @@ func (t *totaller) contents(ctx context.Context, inodes []ocfs2.Dinode, count fu
 		case ocfs2.KindDxRoot:
 			if dx := ocfs2.AsDxRoot(s.P); !dx.Inline() {
 				count(ClassDxLeaf, uint64(dx.Clusters()))
-				t.clusters(ClassDxLeaf, dx.List())
+				t.clusters(ClassDxLeaf, dx.List(), allBlocks)
 			}
 		case ocfs2.KindXattrBlock:
 			if x := ocfs2.AsXattrBlock(s.P); x.Indexed() {
 				count(ClassBucket, uint64(x.TreeClusters()))
-				t.clusters(ClassBucket, x.Tree())
+				t.clusters(ClassBucket, x.Tree(), allBlocks)
 			}
 		}
 	}
 	return nil
 }
 
-// clusters takes a sample of the clusters of a list of leaves: of each extent
-// the first piece and the one in the middle.
-func (t *totaller) clusters(class Class, list ocfs2.ExtentList) {
+// clusters takes a sample of the clusters of a list of leaves, of which so many
+// blocks are used: of each extent the first piece and the one in the middle.
+func (t *totaller) clusters(class Class, list ocfs2.ExtentList, used uint64) {
 	if list.Depth() > 0 || len(t.Samples[class]) >= samplePieces {
 		return
 	}
 	piece := uint64(pieceSize) >> t.v.sb.BlockBits
 	for i := range spread(list.Len(), samplePieces/4) {
 		rec := list.Rec(i)
-		n := uint64(rec.Clusters) * t.v.sb.BlocksPerCluster()
+		bpc := t.v.sb.BlocksPerCluster()
+		n := min(uint64(rec.Clusters)*bpc, used-min(used, uint64(rec.Cpos)*bpc))
 		t.sample(class, rec.Blkno, min(n, piece))
 		if n > 2*piece {
 			t.sample(class, rec.Blkno+n/2, piece)

@@ -56,6 +56,7 @@ type tree struct {
 	last     uint64 // the rightmost leaf; 0 if list holds the leaf records itself
 	clusters uint64 // of all leaf records
 	most     uint64 // clusters, or more if the owner's size says so
+	used     uint64 // blocks of the contents that can hold anything, 0: all
 	single   bool   // a leaf record stands for a block, not for clusters
 	dense    bool   // it has no holes, and nothing behind its clusters
 	hashed   bool   // its keys are hashes, which the clusters of a record do not count

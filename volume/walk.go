@@ -45,6 +45,7 @@ type walk struct {
 	unresolved  marks // inodes that were named before they were looked at
 	directories typed
 	symlinks    typed
+	longLinks   marks // symlinks with clusters
 
 	free     [numClasses]atomic.Uint64
 	skip     Skip
@@ -209,7 +210,10 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 			}
 			check, blocks := w.contentsLeaf(d, ino, class)
 			t := w.v.dataTree(d, ino)
-			t.dense = true
+			t.dense, t.used = true, usedBlocks(d, class)
+			if class == ClassSymlink {
+				w.longLinks.add(ino)
+			}
 			if t.last != 0 || t.list.Depth() > 0 {
 				t.list = t.list.Clone() // for later
 				w.queue.near(func(ctx context.Context) { w.tree(ctx, t, o, check, blocks) })
@@ -217,6 +221,9 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 				w.tree(ctx, t, o, check, blocks)
 			}
 		} else {
+			if d.IsSymlink() && d.Clusters() > 0 {
+				w.note(o, ino, NotFollowed, fmt.Sprintf("i_size: %d bytes of a symlink are none that need clusters", d.Size()), "its target, should it be a symlink")
+			}
 			o := o
 			o.class = ClassExtent
 			w.holdsData(w.v.dataTree(d, ino), o)
@@ -334,10 +341,20 @@ func contentsClass(d ocfs2.Dinode) (c Class, ok bool) {
 		return ClassJournal, true
 	case flags.Has(ocfs2.InodeSystem):
 		return ClassSystem, true
-	case d.IsSymlink():
+	case d.IsLongSymlink():
 		return ClassSymlink, true
 	}
 	return 0, false
+}
+
+// usedBlocks returns how many blocks of the contents of d, of the given class,
+// can hold anything. What lies behind them was never cleared. 0 means all.
+func usedBlocks(d ocfs2.Dinode, class Class) uint64 {
+	if class != ClassSymlink && !d.Flags().Has(ocfs2.InodeQuota) {
+		return 0
+	}
+	bs := uint64(len(d.Bytes()))
+	return d.Size()/bs + min(d.Size()%bs, 1)
 }
 
 // index adds the index of a directory, whose root is block root.
@@ -453,7 +470,12 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 		default:
 			n := uint64(rec.Clusters) * bpc
 			if check.sort == nil {
-				w.set.Add(rec.Blkno, n, uint8(o.class))
+				used := n
+				if t.used > 0 {
+					used = min(n, t.used-min(t.used, uint64(rec.Cpos)*bpc))
+				}
+				w.set.Add(rec.Blkno, used, uint8(o.class))
+				w.set.Add(rec.Blkno+used, n-used, uint8(ClassSlack))
 			}
 			w.take(rec.Blkno, uint64(rec.Clusters))
 			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
