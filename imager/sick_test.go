@@ -407,8 +407,11 @@ func TestStop(t *testing.T) {
 		for after, step := 1, 1; ; after, step = after+step, step+1 {
 			stop := make(chan struct{})
 			sick := sickfs.Mount(t, v.path, func(r sickfs.Read) syscall.Errno {
-				if r.N == after {
+				switch {
+				case r.N == after:
 					close(stop)
+				case r.N > after: // under way, or about to begin: the stop gets about meanwhile
+					time.Sleep(10 * time.Millisecond)
 				}
 				return 0
 			})
