@@ -346,6 +346,58 @@ func (c counting) ReadAt(p []byte, off int64) (int, error) {
 	return c.ReaderAt.ReadAt(p, off)
 }
 
+// TestExtentsOutOfOrder has an extent of a large directory behind its end: the
+// entries of the others are listed, and an error says that some are missing.
+func TestExtentsOutOfOrder(t *testing.T) {
+	s := readSound(t, "dx-tree")
+	list := func(r io.ReaderAt, ino uint64) (names int, errs []error) {
+		v, err := volume.Open(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := v.Inode(t.Context(), ino)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range v.ReadDir(t.Context(), d) {
+			if err != nil {
+				errs = append(errs, err)
+			} else {
+				names++
+			}
+		}
+		return names, errs
+	}
+	dirs, err := s.m.Find("inode dir indexed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const listOff, firstRec = 0xC0, 0xD0 // id2.i_list and its l_recs
+	tried := 0
+	for _, ino := range dirs {
+		all, errs := list(s.file, ino)
+		if errs != nil {
+			t.Fatal(errs)
+		}
+		var depth [1]byte
+		if _, err := s.file.ReadAt(depth[:], int64(ino)*int64(s.m.BlockSize)+listOff); err != nil { //nolint:gosec // small
+			t.Fatal(err)
+		}
+		if all < 1000 || depth[0] > 0 {
+			continue
+		}
+		tried++
+		off := int64(ino)*int64(s.m.BlockSize) + firstRec + 16 //nolint:gosec // small
+		cut := damage.Overlay{Base: s.file, Patches: []damage.Patch{{Off: off, Data: []byte{0, 0, 0, 0x10}}}}
+		if names, errs := list(cut, ino); names < all/2 || len(errs) == 0 {
+			t.Errorf("inode %d: %d of %d entries, errors %v", ino, names, all, errs)
+		}
+	}
+	if tried == 0 {
+		t.Fatal("no large directory")
+	}
+}
+
 // TestGroupOfManyPieces has a group that says of 200 pieces that each is the
 // whole volume: that must not be read 200 times.
 func TestGroupOfManyPieces(t *testing.T) {

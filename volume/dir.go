@@ -143,6 +143,7 @@ func (v *Volume) contents(ctx context.Context, d ocfs2.Dinode) iter.Seq2[chunk, 
 		if d.Size() > v.sb.Bytes() {
 			end = v.sb.Blocks()
 		}
+		found, behind := uint64(0), uint64(0) // blocks before the end, and an extent behind it
 		for x, err := range v.Extents(ctx, d) {
 			if err != nil {
 				if !yield(chunk{}, err) {
@@ -151,9 +152,11 @@ func (v *Volume) contents(ctx context.Context, d ocfs2.Dinode) iter.Seq2[chunk, 
 				continue
 			}
 			if x.Logical >= end {
-				return
+				behind = x.Logical
+				continue // others may follow that are not, and errors
 			}
 			n := min(x.Blocks, end-x.Logical)
+			found += n
 			for done, step := uint64(0), uint64(readChunk)>>v.sb.BlockBits; done < n; done += step {
 				if buf == nil {
 					buf = make([]byte, readChunk)
@@ -164,6 +167,12 @@ func (v *Volume) contents(ctx context.Context, d ocfs2.Dinode) iter.Seq2[chunk, 
 					return
 				}
 			}
+		}
+		if behind > 0 && found < end {
+			yield(chunk{}, corrupt(d.Blkno(), []ocfs2.Fault{{
+				Struct: "ocfs2_extent_rec", Field: "e_cpos", Got: fmt.Sprintf("an extent of block %d of the contents", behind),
+				Want: fmt.Sprintf("contents of %d blocks, of which %d are there", end, found),
+			}}))
 		}
 	}
 }
