@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -338,8 +339,11 @@ func (v *Volume) at(blkno uint64) []byte {
 }
 
 // inodeAt returns the inode in block blkno, the zero view if that holds none.
-func (v *Volume) inodeAt(blkno uint64) ocfs2.Dinode {
-	b := v.at(blkno)
+func (v *Volume) inodeAt(blkno uint64) ocfs2.Dinode { return asInode(v.at(blkno), blkno) }
+
+// asInode returns the inode that b, read from block blkno, holds, the zero view if
+// it holds none.
+func asInode(b []byte, blkno uint64) ocfs2.Dinode {
 	if own, _ := ocfs2.KindInode.Blkno(b); b == nil || own != blkno || ocfs2.Identify(b) != ocfs2.KindInode {
 		return ocfs2.Dinode{}
 	}
@@ -484,6 +488,10 @@ func (v *Volume) isOrphanDir(ctx context.Context, ino uint64) bool {
 // the inodes of system files, where their group cannot be found.
 const systemScan = 8192
 
+// scanPiece is how much of them is read at once, in bytes: the most that cannot get
+// lost (see [blockio.ErrLost]).
+const scanPiece = 64 << 10
+
 // systemInodes returns the directories among the inodes that lie beside that of
 // the global bitmap, or near the start of the volume.
 func (v *Volume) systemInodes(ctx context.Context, bitmap ocfs2.Dinode) []uint64 {
@@ -494,10 +502,24 @@ func (v *Volume) systemInodes(ctx context.Context, bitmap ocfs2.Dinode) []uint64
 			first, n = loc+1, uint64(gd.Len()) //nolint:gosec // not negative
 		}
 	}
-	var list []uint64
-	for blkno := first; blkno < first+n && ctx.Err() == nil; blkno++ {
-		if d := v.inodeAt(blkno); d.IsDir() && d.IsSystem() {
-			list = append(list, blkno)
+	var (
+		list  []uint64
+		bs    = v.sb.BlockSize()
+		buf   = make([]byte, scanPiece)
+		piece = uint64(scanPiece) >> v.sb.BlockBits
+		err   error
+	)
+	for ; n > 0 && ctx.Err() == nil && first < 1<<62>>v.sb.BlockBits && !errors.Is(err, blockio.ErrEnd); first, n = first+piece, n-min(n, piece) {
+		part, off := buf[:min(n, piece)<<v.sb.BlockBits], int64(first)<<v.sb.BlockBits //nolint:gosec // checked
+		err = readFull(v.r, part, off)
+		for i := range len(part) / bs {
+			blkno, b := first+uint64(i), part[i*bs:][:bs] //nolint:gosec // not negative
+			if blockio.Within(err, off+int64(i*bs), int64(bs)) != nil {
+				b = v.at(blkno)
+			}
+			if d := asInode(b, blkno); d.IsDir() && d.IsSystem() {
+				list = append(list, blkno)
+			}
 		}
 	}
 	return list

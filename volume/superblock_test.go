@@ -4,9 +4,11 @@
 package volume_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -153,6 +155,30 @@ func walkBroken(t *testing.T, b broken) (*volume.Volume, *volume.Metadata) {
 }
 
 // TestBackup opens a volume of 1 GiB and more by its backup alone.
+// TestNothing opens files that hold no volume: that takes few reads.
+func TestNothing(t *testing.T) {
+	for name, seed := range map[string]byte{"zeros": 0, "anything": 1} {
+		b := make([]byte, 64<<20)
+		if seed != 0 {
+			rand.NewChaCha8([32]byte{seed}).Read(b)
+		}
+		reads := 0
+		if _, err := volume.Open(t.Context(), readFunc(func(p []byte, off int64) (int, error) {
+			reads++
+			return bytes.NewReader(b).ReadAt(p, off)
+		})); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if reads > 1200 {
+			t.Errorf("%s: %d reads", name, reads)
+		}
+	}
+}
+
+type readFunc func(p []byte, off int64) (int, error)
+
+func (r readFunc) ReadAt(p []byte, off int64) (int, error) { return r(p, off) }
+
 func TestBackup(t *testing.T) {
 	vol := ocfs2test.Unpack(t, "backup-1g")
 	v, _ := openFile(t, vol.Path)
