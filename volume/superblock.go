@@ -40,8 +40,9 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if kind := foreign(r); kind != "" {
-		return nil, fmt.Errorf("%w: it holds %s", ocfs2.ErrNotOCFS2, kind)
+	kind := foreign(r)
+	if kind == unfinished {
+		return nil, holds(kind)
 	}
 	var best *Volume
 	for _, c := range candidates(r) {
@@ -49,8 +50,17 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 			best = c
 		}
 	}
-	if best == nil || best.witnesses < enoughWitnesses && best.denied() {
-		best = fromNothing(ctx, r)
+	if best == nil || best.witnesses < enoughWitnesses {
+		// What other programs write at the start of a device may be all that they
+		// did to a volume, but not if nothing else speaks for it.
+		if kind != "" {
+			return nil, holds(kind)
+		}
+		if best == nil || best.denied() {
+			if found := fromNothing(ctx, r); found != nil {
+				best = found
+			}
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -61,6 +71,9 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 	best.because(damaged)
 	return best, nil
 }
+
+// holds is the error for something that is no volume.
+func holds(kind string) error { return fmt.Errorf("%w: it holds %s", ocfs2.ErrNotOCFS2, kind) }
 
 // denied reports whether something else is where the superblock says that the
 // first group and the directories are. What cannot be read denies nothing.

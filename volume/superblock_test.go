@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -154,7 +155,41 @@ func walkBroken(t *testing.T, b broken) (*volume.Volume, *volume.Metadata) {
 	return v, meta
 }
 
-// TestBackup opens a volume of 1 GiB and more by its backup alone.
+// TestStartLost opens volumes of which the start was overwritten: one superblock
+// that is left is enough, and so is what a superblock leads to.
+func TestStartLost(t *testing.T) {
+	zeros := make([]byte, 1<<20)
+	for name, c := range map[string]struct {
+		volume  string
+		patches map[int64][]byte
+	}{
+		"all of the start":                          {"backup-1g", map[int64][]byte{0: zeros}},
+		"superblock and root":                       {"backup-1g", map[int64][]byte{2 << 12: zeros[:8192], 5 << 12: zeros[:4096]}},
+		"what a sound superblock leads to":          {"backup-1g", map[int64][]byte{3 << 12: zeros[:4096], 5 << 12: zeros[:8192]}},
+		"mkswap":                                    {"plain-b4k", map[int64][]byte{2 << 12: zeros[:6], 0xFF6: []byte("SWAPSPACE2")}},
+		"mkswap on a volume with a second chance":   {"backup-1g", map[int64][]byte{2 << 12: zeros[:6], 0xFF6: []byte("SWAPSPACE2")}},
+		"superblock, the other one leads to little": {"backup-1g", map[int64][]byte{2 << 12: zeros[:5<<12]}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sound, f := openFile(t, ocfs2test.Unpack(t, c.volume).Path)
+			v, meta := walkBroken(t, broken{ReaderAt: f, patches: c.patches})
+			if v.Super().Blocks() != sound.Super().Blocks() || v.Super().ClusterBits != sound.Super().ClusterBits {
+				t.Errorf("%d blocks, want %d", v.Super().Blocks(), sound.Super().Blocks())
+			}
+			if meta.Found == 0 {
+				t.Error("nothing is said")
+			}
+		})
+	}
+	// What lies over little that is left of a volume is something else.
+	_, f := openFile(t, ocfs2test.Unpack(t, "backup-1g").Path)
+	b := broken{ReaderAt: f, patches: map[int64][]byte{0: zeros[:0xFF6], 0xFF6: []byte("SWAPSPACE2"), 4096: zeros}}
+	if _, err := volume.Open(t.Context(), b); !errors.Is(err, ocfs2.ErrNotOCFS2) || !strings.Contains(err.Error(), "swap space") {
+		t.Errorf("swap space over a volume: %v", err)
+	}
+}
+
 // TestNothing opens files that hold no volume: that takes few reads.
 func TestNothing(t *testing.T) {
 	for name, seed := range map[string]byte{"zeros": 0, "anything": 1} {
@@ -179,6 +214,7 @@ type readFunc func(p []byte, off int64) (int, error)
 
 func (r readFunc) ReadAt(p []byte, off int64) (int, error) { return r(p, off) }
 
+// TestBackup opens a volume of 1 GiB and more by its backup alone.
 func TestBackup(t *testing.T) {
 	vol := ocfs2test.Unpack(t, "backup-1g")
 	v, _ := openFile(t, vol.Path)
