@@ -303,6 +303,9 @@ func (v *Volume) correct(ctx context.Context) {
 	v.witnesses = 0
 
 	bitmap := v.clusterBitmap(ctx)
+	if v.salvaged && v.witnesses == 0 {
+		return // the directories alone are not enough, and take long to look for
+	}
 	v.correctGeneration(ctx, bitmap)
 	if v.witnesses > 0 && bitmap.HasSignature() {
 		v.witnesses++

@@ -204,7 +204,7 @@ func TestNothing(t *testing.T) {
 		})); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		if reads > 1200 {
+		if reads > 200 {
 			t.Errorf("%s: %d reads", name, reads)
 		}
 	}
