@@ -81,7 +81,7 @@ func (w *walk) recover(ctx context.Context, opts Options) {
 		w.clusterGroups()
 	}
 	w.strayRoots(ctx)
-	stray := slices.DeleteFunc(w.unresolved.sorted(), w.inodes.has)
+	stray := w.unresolved.without(&w.inodes)
 	if !w.findings.any() && len(stray) == 0 && !opts.Sweep && !w.contested() &&
 		len(w.directories.misnamed(&w.inodes)) == 0 && len(w.symlinks.misnamed(&w.inodes)) == 0 && len(w.unnamedLinks()) == 0 {
 		return
@@ -133,7 +133,7 @@ func (w *walk) systemInodes(ctx context.Context) {
 
 // strayRoots follows the roots of trees that no inode points to.
 func (w *walk) strayRoots(ctx context.Context) {
-	for _, root := range slices.DeleteFunc(w.roots.sorted(), w.claimed.has) {
+	for _, root := range w.roots.without(&w.claimed) {
 		b, err := w.v.ReadBlock(ctx, root)
 		if err != nil {
 			continue
@@ -164,7 +164,7 @@ type typed struct {
 // misnamed returns the inodes, of those looked at, that are not of the type
 // although a name says so.
 func (t *typed) misnamed(looked *marks) []uint64 {
-	return slices.DeleteFunc(t.named.sorted(), func(ino uint64) bool { return t.are.has(ino) || !looked.has(ino) })
+	return slices.DeleteFunc(t.named.without(&t.are), func(ino uint64) bool { return !looked.has(ino) })
 }
 
 // clusterGroups adds the groups of the global bitmap that no chain led to: their
@@ -190,13 +190,14 @@ func (w *walk) clusterGroups() {
 // have been entered, and groups that have been tried, are not looked at again.
 func (w *walk) follow(ctx context.Context, entered, tried *marks) {
 	for ctx.Err() == nil {
-		fresh := slices.DeleteFunc(w.directories.are.sorted(), func(ino uint64) bool { return !entered.add(ino) })
+		fresh := w.directories.are.without(entered)
 		for _, ino := range fresh {
+			entered.add(ino)
 			w.queue.near(func(ctx context.Context) { w.namedInodes(ctx, ino) })
 		}
 		w.run(ctx)
 		w.enterDeferred(ctx)
-		groups := slices.DeleteFunc(w.owners.sorted(), func(blkno uint64) bool { return w.groups.has(blkno) || !tried.add(blkno) })
+		groups := slices.DeleteFunc(w.owners.without(&w.groups), func(blkno uint64) bool { return !tried.add(blkno) })
 		for _, blkno := range groups {
 			w.ownedGroup(ctx, blkno)
 		}
