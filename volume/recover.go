@@ -134,23 +134,28 @@ func (w *walk) systemInodes(ctx context.Context) {
 // strayRoots follows the roots of trees that no inode points to.
 func (w *walk) strayRoots(ctx context.Context) {
 	for _, root := range w.roots.without(&w.claimed) {
-		b, err := w.v.ReadBlock(ctx, root)
-		if err != nil {
-			continue
-		}
-		o := origin{class: ClassExtent}
-		kind := ocfs2.Identify(b)
-		if kind == ocfs2.KindDxRoot {
-			o.ino, _ = kind.Parent(b)
-		}
-		w.note(o, root, Damaged, "the root of a tree that no inode points to", "")
-		if kind == ocfs2.KindDxRoot {
-			w.queue.near(func(ctx context.Context) { w.index(ctx, root, o) })
-		} else {
-			w.queue.near(func(ctx context.Context) { w.xattrs(ctx, root, o) })
-		}
+		w.queue.near(func(ctx context.Context) { w.strayRoot(ctx, root) })
 	}
 	w.run(ctx)
+}
+
+// strayRoot follows the root of a tree that no inode points to.
+func (w *walk) strayRoot(ctx context.Context, root uint64) {
+	b, err := w.v.ReadBlock(ctx, root)
+	if err != nil {
+		return
+	}
+	o := origin{class: ClassExtent}
+	kind := ocfs2.Identify(b)
+	if kind == ocfs2.KindDxRoot {
+		o.ino, _ = kind.Parent(b)
+	}
+	w.note(o, root, Damaged, "the root of a tree that no inode points to", "")
+	if kind == ocfs2.KindDxRoot {
+		w.index(ctx, root, o)
+	} else {
+		w.xattrs(ctx, root, o)
+	}
 }
 
 // typed compares what names say of the type of inodes with what these say.
@@ -198,14 +203,11 @@ func (w *walk) follow(ctx context.Context, entered, tried *marks) {
 		w.run(ctx)
 		w.enterDeferred(ctx)
 		groups := slices.DeleteFunc(w.owners.without(&w.groups), func(blkno uint64) bool { return !tried.add(blkno) })
-		for _, blkno := range groups {
-			w.ownedGroup(ctx, blkno)
-		}
-		w.run(ctx)
+		w.ownedGroups(ctx, groups)
 		w.enterDeferred(ctx)
 		for _, t := range []*typed{&w.directories, &w.symlinks} {
 			for _, ino := range t.misnamed(&w.inodes) {
-				w.misnamed(ctx, ino, t)
+				w.queue.near(func(ctx context.Context) { w.misnamed(ctx, ino, t) })
 			}
 		}
 		w.run(ctx)
@@ -289,28 +291,65 @@ func (w *walk) misnamed(ctx context.Context, ino uint64, t *typed) {
 	}
 }
 
-// ownedGroup queues a group that no chain led to.
-func (w *walk) ownedGroup(ctx context.Context, blkno uint64) {
+// ownedGroup is a group that no chain led to.
+type ownedGroup struct {
+	blkno, parent uint64
+	chain         int
+	role          role // of the allocator, as far as it is not known
+	ok            bool // the group is one
+}
+
+// ownedGroups enters groups that no chain led to. All are read before one is
+// entered: what lies in one can be the allocator of another.
+func (w *walk) ownedGroups(ctx context.Context, blknos []uint64) {
+	groups := make([]ownedGroup, len(blknos))
+	for i, blkno := range blknos {
+		w.queue.near(func(ctx context.Context) { groups[i] = w.readOwned(ctx, blkno) })
+	}
+	w.run(ctx)
+	for _, g := range groups {
+		if g.ok {
+			w.enterOwned(g)
+		}
+	}
+	w.run(ctx)
+}
+
+// allocatorOf returns the allocator with inode ino, nil if it is not known.
+func (w *walk) allocatorOf(ino uint64) *allocator {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.allocators[ino]
+}
+
+// readOwned reads a group that no chain led to.
+func (w *walk) readOwned(ctx context.Context, blkno uint64) ownedGroup {
 	gd, ok := w.descriptor(ctx, blkno)
 	if !ok {
-		return
+		return ownedGroup{}
 	}
-	parent := gd.ParentDinode()
-	w.mu.Lock()
-	a := w.allocators[parent]
-	w.mu.Unlock()
-	if a == nil {
-		a = &allocator{ino: parent, role: roleOf(w.system[parent]), bpc: int(w.v.sb.BlocksPerCluster())} //nolint:gosec // at most 2048
-		if a.role == roleUnknown {
-			a.role = cmp.Or(w.roleOfGroup(ctx, gd), roleExtents)
+	g := ownedGroup{blkno: blkno, parent: gd.ParentDinode(), chain: gd.Chain(), ok: true}
+	if w.allocatorOf(g.parent) == nil {
+		g.role = roleOf(w.system[g.parent])
+		if g.role == roleUnknown {
+			g.role = cmp.Or(w.roleOfGroup(ctx, gd), roleExtents)
 		}
+	}
+	return g
+}
+
+// enterOwned queues a group that no chain led to.
+func (w *walk) enterOwned(g ownedGroup) {
+	a := w.allocatorOf(g.parent)
+	if a == nil {
+		a = &allocator{ino: g.parent, role: g.role, bpc: int(w.v.sb.BlocksPerCluster())} //nolint:gosec // at most 2048
 		w.mu.Lock()
-		w.allocators[parent] = a
+		w.allocators[g.parent] = a
 		w.mu.Unlock()
 	}
-	o := origin{class: ClassGroup, ino: parent}
-	w.note(o, blkno, Damaged, "the group is in no chain; what lies in it led here", "")
-	w.queue.near(func(ctx context.Context) { w.group(ctx, a, gd.Chain(), blkno, o) })
+	o := origin{class: ClassGroup, ino: g.parent}
+	w.note(o, g.blkno, Damaged, "the group is in no chain; what lies in it led here", "")
+	w.queue.near(func(ctx context.Context) { w.group(ctx, a, g.chain, g.blkno, o) })
 }
 
 // groupsMissing reports whether an allocator should have groups that were not

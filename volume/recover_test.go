@@ -1,0 +1,63 @@
+// Copyright The o2image authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"o2image/blockset"
+	"o2image/ocfs2"
+)
+
+// gate is a device whose reads fail, but only when some of them wait together.
+type gate struct {
+	waits, together atomic.Int32
+	want            int32
+	open            chan struct{}
+}
+
+func (g *gate) ReadAt([]byte, int64) (int, error) {
+	if g.waits.Add(1) == g.want {
+		close(g.open)
+	}
+	select {
+	case <-g.open:
+		g.together.Add(1)
+	case <-time.After(10 * time.Second):
+	}
+	return 0, io.ErrNoProgress
+}
+
+// TestRecoverAtOnce has what recover looks at read together, not one after the
+// other.
+func TestRecoverAtOnce(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	for name, prepare := range map[string]func(w *walk, blkno uint64){
+		"roots":  func(w *walk, blkno uint64) { w.roots.add(blkno) },
+		"groups": func(w *walk, blkno uint64) { w.owners.add(blkno) },
+		"names": func(w *walk, blkno uint64) {
+			w.directories.named.add(blkno)
+			w.inodes.add(blkno)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := &gate{want: n, open: make(chan struct{})}
+			sb := &ocfs2.SuperBlock{Geometry: ocfs2.Geometry{BlockBits: 12, ClusterBits: 12, Clusters: 1000}}
+			w := &walk{v: &Volume{r: g, sb: sb}, set: blockset.NewBuilder(), queue: newQueue()}
+			for i := range uint64(n) {
+				prepare(w, 100+i)
+			}
+			w.strayRoots(t.Context())
+			w.follow(t.Context(), new(marks), new(marks))
+			if got := g.together.Load(); got != n {
+				t.Errorf("%d of %d reads waited together", got, n)
+			}
+		})
+	}
+}
