@@ -272,6 +272,12 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 		w.note(o, o.ino, Damaged, fmt.Sprintf("i_refcount_loc: block %d is outside the volume", loc), "")
 		return
 	}
+	// What is claimed may be claimed as something else, so that it is a refcount
+	// block is noted as well, under a number that no block has.
+	const refcounted = 1 << 63
+	if w.claimed.has(loc | refcounted) {
+		return
+	}
 	b, err := w.v.ReadBlock(ctx, loc)
 	if err != nil || ocfs2.Identify(b) != ocfs2.KindRefcountBlock {
 		if ctx.Err() == nil {
@@ -279,6 +285,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 		}
 		return
 	}
+	w.claimed.add(loc | refcounted)
 	if !w.claimed.add(loc) {
 		return
 	}
