@@ -51,6 +51,9 @@ func (p *program) convert(ctx context.Context, source, target string, opts o2ima
 	if source == toStdout || target == toStdout {
 		return errors.New("convert reads and writes files only; one that is called - is ./-")
 	}
+	if isUndoFile(target) {
+		return &o2image.OpError{Op: "open", Name: target, Err: errUndoFile}
+	}
 	var err error
 	if opts.Time, err = imageTime(); err != nil {
 		return err

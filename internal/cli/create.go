@@ -104,20 +104,28 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 // checkOverUndo refuses an image over an undo file, which may be the only way back
 // to what was on a device: most likely -I was forgotten.
 func (p *program) checkOverUndo(device, image string) error {
-	if info, err := os.Stat(image); err != nil || !info.Mode().IsRegular() {
-		return nil //nolint:nilerr // it is said when the file is opened
-	}
-	u, err := o2image.OpenUndo(image)
-	switch {
-	case err == nil:
-		u.Close()
-	case !errors.Is(err, undo.ErrDamaged):
+	if !isUndoFile(image) {
 		return nil
 	}
 	return hintError{
-		&o2image.OpError{Op: "open", Name: image, Err: errors.New("this is an undo file")},
+		&o2image.OpError{Op: "open", Name: image, Err: errUndoFile},
 		fmt.Sprintf("to bring back what is saved in it: %s -I %s %s; to write an image over it: --force", p.name, device, image),
 	}
+}
+
+var errUndoFile = errors.New("this is an undo file")
+
+// isUndoFile reports whether there is an undo file of that name, damaged or not.
+// What cannot be opened is said when it is.
+func isUndoFile(name string) bool {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	u, err := o2image.OpenUndo(name)
+	if err == nil {
+		u.Close()
+	}
+	return err == nil || errors.Is(err, undo.ErrDamaged)
 }
 
 // isFile reports whether an image goes to a regular file, which takes what it is

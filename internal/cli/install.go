@@ -79,8 +79,11 @@ func (p *program) toComplete(device, image string, o rootOptions) string {
 // checkUndoFile refuses an undo file that exists already: it may be the only way
 // back.
 func checkUndoFile(name string) error {
-	if name == "" {
+	switch name {
+	case "":
 		return nil
+	case toStdout:
+		return errors.New("an undo file cannot be standard output; a file called - is ./-")
 	}
 	if _, err := os.Lstat(name); err != nil {
 		return nil //nolint:nilerr // it is said when the file is created

@@ -176,8 +176,14 @@ func (p *program) saySummary(report *o2image.Report) {
 // checkReportFile refuses a report that would overwrite a device or one of the
 // files of the run, and one that has no place: not when everything is done.
 func checkReportFile(name string, files ...string) error {
-	if name == "" {
+	switch name {
+	case "":
 		return nil
+	case toStdout:
+		return errors.New("for a report on standard output: --report /dev/stdout; for a file called -: ./-")
+	}
+	if isUndoFile(name) {
+		return &o2image.OpError{Op: "write the report", Name: name, Err: errUndoFile}
 	}
 	for _, file := range files {
 		// By name too: there may be no file yet.
