@@ -61,9 +61,6 @@ func (m *marks) all() iter.Seq[uint64] {
 	}
 }
 
-// sorted returns the blocks in the set in ascending order.
-func (m *marks) sorted() []uint64 { return slices.Collect(m.all()) }
-
 // without returns the blocks in the set that are not in o, in ascending order.
 func (m *marks) without(o *marks) []uint64 {
 	var rest []uint64

@@ -3,15 +3,12 @@
 
 package volume
 
-import (
-	"context"
-	"slices"
-)
+import "context"
 
 // unnamedLinks returns the symlinks with clusters that no name calls a symlink.
 // i_mode alone says that their clusters hold no file data.
 func (w *walk) unnamedLinks() []uint64 {
-	return slices.DeleteFunc(w.longLinks.sorted(), w.symlinks.named.has)
+	return w.longLinks.without(&w.symlinks.named)
 }
 
 // doubtLinks has the clusters of unnamedLinks withheld from images without file

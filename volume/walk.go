@@ -25,22 +25,23 @@ const (
 
 // walk collects the metadata set. Its methods run in many tasks at once.
 type walk struct {
-	v        *Volume
-	set      *blockset.Builder
-	bufs     *blockio.Pool
-	queue    *queue
-	system   map[uint64]string // names of the system files, by inode
-	named    bool              // system has them all
-	groups   marks             // groups entered
-	owners   marks             // groups that blocks say they belong to
-	inodes   marks             // inodes looked at
-	roots    marks             // allocated roots of trees of index leaves and buckets
-	claimed  marks             // roots that inodes point to
-	taken    marks             // clusters that trees have, by number
-	searched marks             // clusters that trees may have, by number
-	disputed marks             // clusters and roots that more than one has, by block
-	data     fileData          // clusters that hold file data
-	doubled  []clusterRun      // clusters that hold file data and belong to something else as well
+	v          *Volume
+	set        *blockset.Builder
+	bufs       *blockio.Pool
+	queue      *queue
+	system     map[uint64]string // names of the system files, by inode
+	named      bool              // system has them all
+	groups     marks             // groups entered
+	owners     marks             // groups that blocks say they belong to
+	inodes     marks             // inodes looked at
+	roots      marks             // allocated roots of trees of index leaves and buckets
+	claimed    marks             // roots that inodes point to
+	refcounted marks             // those of them that are refcount blocks
+	taken      marks             // clusters that trees have, by number
+	searched   marks             // clusters that trees may have, by number
+	disputed   marks             // clusters and roots that more than one has, by block
+	data       fileData          // clusters that hold file data
+	doubled    []clusterRun      // clusters that hold file data and belong to something else as well
 
 	unresolved  marks // inodes that were named before they were looked at
 	directories typed
@@ -272,10 +273,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 		w.note(o, o.ino, Damaged, fmt.Sprintf("i_refcount_loc: block %d is outside the volume", loc), "")
 		return
 	}
-	// What is claimed may be claimed as something else, so that it is a refcount
-	// block is noted as well, under a number that no block has.
-	const refcounted = 1 << 63
-	if w.claimed.has(loc | refcounted) {
+	if w.refcounted.has(loc) {
 		return
 	}
 	b, err := w.v.ReadBlock(ctx, loc)
@@ -285,7 +283,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 		}
 		return
 	}
-	w.claimed.add(loc | refcounted)
+	w.refcounted.add(loc)
 	if !w.claimed.add(loc) {
 		return
 	}
