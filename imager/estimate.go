@@ -113,8 +113,8 @@ func (s *sampler) forecast(ctx context.Context, f *Forecast, totals *volume.Tota
 	}
 	zeros := float64(f.Bytes - min(f.Bytes, f.Blocks<<bits)) // most of the bitmap
 	if f.Format == image.FormatRaw.String() {
-		size := s.src.super().Bytes()
-		zeros = float64(size - min(size, f.Blocks<<bits)) // the holes; totals of a damaged volume may be anything
+		whole := s.src.super().Bytes()
+		zeros = float64(whole - min(whole, f.Blocks<<bits)) // the holes; totals of a damaged volume may be anything
 	}
 	size += zeros * float64(len(s.encoder.Zeros(seekable.FrameSize).Data)) / seekable.FrameSize
 	f.Zstd, f.Seconds = uint64(size), duration

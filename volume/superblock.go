@@ -41,7 +41,7 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		return nil, err
 	}
 	kind := foreign(r)
-	if kind == unfinished {
+	if kind != "" && kind != swapSpace {
 		return nil, holds(kind)
 	}
 	var best *Volume
@@ -51,8 +51,8 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		}
 	}
 	if best == nil || best.witnesses < enoughWitnesses {
-		// What other programs write at the start of a device may be all that they
-		// did to a volume, but not if nothing else speaks for it.
+		// mkswap writes one page, and swapping begins behind it: a volume that is
+		// still there was not used for that. Others write more, and hold data.
 		if kind != "" {
 			return nil, holds(kind)
 		}
@@ -257,6 +257,7 @@ func candidate(r io.ReaderAt, off int64, size int) []*Volume {
 const (
 	Unfinished = "O2IMAGE-UNFINISHED"
 	unfinished = "something that was being written and was not finished"
+	swapSpace  = "swap space"
 )
 
 // foreign returns what other thing r holds by the signatures at its start, ""
@@ -272,7 +273,7 @@ func foreign(r io.ReaderAt) string {
 		{0x10040, "_BHRfS_M", "a Btrfs file system"},
 		{0x218, "LVM2 001", "an LVM physical volume"},
 		{0, "LUKS\xba\xbe", "a LUKS volume"},
-		{0xFF6, "SWAPSPACE2", "swap space"},
+		{0xFF6, "SWAPSPACE2", swapSpace},
 		{0x10000, "\x01\x16\x19\x70", "a GFS2 file system"},
 		{3, "NTFS    ", "an NTFS file system"},
 		{0x200, "EFI PART", "a partition table"},

@@ -182,11 +182,17 @@ func TestStartLost(t *testing.T) {
 			}
 		})
 	}
-	// What lies over little that is left of a volume is something else.
+	// What lies over little that is left of a volume is something else, and so is
+	// what holds data, however much is left.
 	_, f := openFile(t, ocfs2test.Unpack(t, "backup-1g").Path)
-	b := broken{ReaderAt: f, patches: map[int64][]byte{0: zeros[:0xFF6], 0xFF6: []byte("SWAPSPACE2"), 4096: zeros}}
-	if _, err := volume.Open(t.Context(), b); !errors.Is(err, ocfs2.ErrNotOCFS2) || !strings.Contains(err.Error(), "swap space") {
-		t.Errorf("swap space over a volume: %v", err)
+	for want, patches := range map[string]map[int64][]byte{
+		"swap space": {0: zeros[:0xFF6], 0xFF6: []byte("SWAPSPACE2"), 4096: zeros},
+		"ext4":       {2 << 12: zeros[:6], 0x438: []byte("\x53\xef")},
+		"LVM":        {2 << 12: zeros[:6], 0x218: []byte("LVM2 001")},
+	} {
+		if _, err := volume.Open(t.Context(), broken{ReaderAt: f, patches: patches}); !errors.Is(err, ocfs2.ErrNotOCFS2) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s over a volume: %v", want, err)
+		}
 	}
 }
 

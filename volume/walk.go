@@ -41,7 +41,7 @@ type walk struct {
 	searched   marks             // clusters that trees may have, by number
 	disputed   marks             // clusters and roots that more than one has, by block
 	data       fileData          // clusters that hold file data
-	doubled    []clusterRun      // clusters that hold file data and belong to something else as well
+	doubled    []clusterRun      // clusters that more than one has: disputed, and those of data
 
 	unresolved  marks // inodes that were named before they were looked at
 	directories typed

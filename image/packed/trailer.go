@@ -68,7 +68,8 @@ type Trailer struct {
 	footer [FooterSize]byte
 }
 
-// hashStep is how many bytes of a piece are brought into their sparse form at once.
+// hashStep is how many bytes of a piece are brought into their sparse form at once:
+// a multiple of 4096, so that their forms make up that of the piece.
 const hashStep = 64 << 10
 
 var forms = sync.Pool{New: func() any {

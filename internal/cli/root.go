@@ -181,7 +181,7 @@ or an undo file of another device.`)
 Otherwise that is summed up in at most ten lines, and a run without
 failures or findings prints nothing, but on a terminal it warns of a volume
 that is mounted or has a journal to replay.`)
-	flags.Var((*fileName)(&o.report), "report", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read.")
+	flags.Var((*fileName)(&o.report), "report", "write to `file` what was copied, found and left out, as JSON: the report\nthat a packed image carries, how long the run took and what it read, and how far\nthe owners of file data were compared if that was too much for all of them.")
 	flags.Var((*fileName)(&o.undo), "undo", `with -I, first save in the new `+"`file`"+` what will be overwritten, zeros
 excepted. "-I device file" brings it back, and asks as usual: the device, or
 file, is as it was before, also in its length. It must be the same one,
