@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"o2image"
 	"o2image/internal/ocfs2test"
 	"o2image/ocfs2"
@@ -153,5 +155,130 @@ func TestFileAsSymlink(t *testing.T) {
 				t.Errorf("only %d files", len(files))
 			}
 		})
+	}
+}
+
+// TestPointerToData damages the first pointer of files without marks, so that they
+// claim what files hold, or what is free and holds what a deleted file had.
+func TestPointerToData(t *testing.T) {
+	for _, c := range []struct {
+		volume, file string
+		free         bool
+	}{
+		{"nometaecc", "journal:0000", false},
+		{"nometaecc", "journal:0000", true},
+		{"metaecc", "journal:0000", true},
+		{"plain-c64k", "journal:0000", false},
+		{"plain-b512", "journal:0000", true},
+		{"max-features", "aquota.user", false},
+		{"quota", "aquota.group", true},
+	} {
+		where := "data"
+		if c.free {
+			where = "free clusters"
+		}
+		t.Run(c.volume+"/"+c.file+" to "+where, func(t *testing.T) {
+			t.Parallel()
+			l := newLeakTest(t, c.volume)
+			d, err := l.v.SystemFile(t.Context(), c.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.LastExtentBlk() != 0 || d.Extents().Len() == 0 {
+				t.Fatal("the inode does not hold its extents")
+			}
+			at := l.data
+			if c.free {
+				at = l.free
+			}
+			l.point(t, d, at(t))
+			b, report := l.image(t)
+			marker := contents[:23]
+			if bytes.Contains(b, marker) {
+				t.Error("contents are in the image")
+			}
+			if report.Redacted.Blocks == 0 {
+				t.Error("nothing was withheld")
+			}
+			if !report.Incomplete() {
+				t.Error("the blocks of the file are not said to be missing")
+			}
+			named := false
+			for _, f := range report.Findings {
+				named = named || f.Inode == d.Blkno() && f.Severity == volume.NotFollowed
+			}
+			if !named {
+				t.Errorf("no finding names inode %d: %v", d.Blkno(), report.Findings)
+			}
+			out := filepath.Join(t.TempDir(), "exact")
+			exact, err := o2image.Create(t.Context(), l.path, out, o2image.CreateOptions{Exact: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(exact.Classes, report.Classes); diff != "" {
+				t.Errorf("blocks (-exact +default):\n%s", diff)
+			}
+			if all, err := os.ReadFile(out); err != nil || !bytes.Contains(all, marker) {
+				t.Errorf("contents are not in the exact image: %v", err)
+			}
+		})
+	}
+}
+
+// data fills an extent of a file with contents, and returns its first block.
+func (l *leakTest) data(t *testing.T) uint64 {
+	t.Helper()
+	for f, err := range l.v.Walk(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.Inode.IsRegular() || f.Inode.Clusters() == 0 {
+			continue
+		}
+		for x, err := range l.v.Extents(t.Context(), f.Inode) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			bits := l.v.Super().BlockBits
+			if _, err := l.f.WriteAt(contents[:min(x.Blocks<<bits, uint64(len(contents)))], int64(x.Blkno)<<bits); err != nil { //nolint:gosec // inside the volume
+				t.Fatal(err)
+			}
+			return x.Blkno
+		}
+	}
+	t.Fatal("no file has clusters")
+	return 0
+}
+
+// free fills a free cluster with contents, and returns its first block.
+func (l *leakTest) free(t *testing.T) uint64 {
+	t.Helper()
+	sb := l.v.Super()
+	b, err := l.v.ReadBlock(t.Context(), sb.FirstClusterGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range ocfs2.AsGroupDesc(b).Bitmap().ClearRuns() {
+		blkno := uint64(bit) * sb.BlocksPerCluster() //nolint:gosec // not negative
+		if _, err := l.f.WriteAt(contents[:sb.ClusterSize()], int64(blkno)<<sb.BlockBits); err != nil {
+			t.Fatal(err)
+		}
+		return blkno
+	}
+	t.Fatal("nothing is free")
+	return 0
+}
+
+// point has the first extent of d begin at block blkno.
+func (l *leakTest) point(t *testing.T, d ocfs2.Dinode, blkno uint64) {
+	t.Helper()
+	const offBlkno = 0xC0 + 0x10 + 8 // id2.i_list, l_recs, e_blkno
+	b := bytes.Clone(d.Bytes())
+	binary.LittleEndian.PutUint64(b[offBlkno:], blkno)
+	if l.v.Super().HasECC() {
+		ocfs2.KindInode.UpdateECC(b)
+	}
+	if _, err := l.f.WriteAt(b, int64(d.Blkno())<<l.v.Super().BlockBits); err != nil { //nolint:gosec // inside the volume
+		t.Fatal(err)
 	}
 }

@@ -233,7 +233,7 @@ func (r *restoring) journalRedacted(ctx context.Context, meta *volume.Metadata) 
 	bs := r.src.super().BlockSize()
 	buf := make([]byte, image.PieceSize)
 	for run := range meta.Blocks.All() {
-		if volume.Class(run.Tag) != volume.ClassJournal {
+		if c := volume.Class(run.Tag); c != volume.ClassJournal && c != volume.ClassDoubtful {
 			continue
 		}
 		for step := uint64(len(buf) / bs); run.Len > 0; run.Start, run.Len = run.Start+min(step, run.Len), run.Len-min(step, run.Len) {

@@ -192,3 +192,16 @@ func (t DirTrailer) Faults(blkno uint64, sb *SuperBlock, dir uint64) []Fault {
 	f.equal("db_parent_dinode", t.ParentDinode(), dir)
 	return f.found
 }
+
+// FilledWithEntries reports whether b holds directory entries from its start to its
+// end, at least one of them in use, and all of them such as a volume has.
+func FilledWithEntries(b []byte, sb *SuperBlock) bool {
+	used := false
+	for e, fault := range DirEntries(b) {
+		if fault != nil || e.Faults(sb) != nil {
+			return false
+		}
+		used = used || e.Ino != 0
+	}
+	return used
+}

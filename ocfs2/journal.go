@@ -27,6 +27,9 @@ const (
 	JournalRevoke     JournalType = 5 // blocks that must not be replayed
 )
 
+// Known reports whether JBD2 writes such blocks.
+func (t JournalType) Known() bool { return t >= JournalDescriptor && t <= JournalRevoke }
+
 // String returns the type in words.
 func (t JournalType) String() string {
 	switch t {

@@ -32,11 +32,11 @@ func IsWithheld(b []byte) bool {
 // file. Blocks of zeros stay.
 //
 // Of symlinks the text stays, up to its end. Blocks of system files and journals,
-// and those before the first group, have no marks: they stay. So do buckets, which
-// the walk has told from what is none.
+// and those before the first group, have no marks: they stay, as long as nothing
+// speaks against it. So do buckets, which the walk has told from what is none.
 func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 	switch class {
-	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack:
+	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack, volume.ClassDoubtful:
 	case volume.ClassSymlink:
 		if n := textLen(b); n > 0 {
 			clear(b[n:])
@@ -56,6 +56,10 @@ func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 		}
 	case volume.ClassDirectory:
 		if r.entries(b) {
+			return false
+		}
+	case volume.ClassDoubtful:
+		if h, ok := ocfs2.DecodeJournalHeader(b); ok && h.Type.Known() || ocfs2.FilledWithEntries(b, r.sb) {
 			return false
 		}
 	}

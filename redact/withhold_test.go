@@ -5,6 +5,7 @@ package redact_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"strings"
 	"testing"
@@ -52,6 +53,18 @@ func TestWithholdNothing(t *testing.T) {
 	}
 }
 
+// journal returns a block of a log, of the given type.
+func journal(kind byte, rest []byte) []byte {
+	return append([]byte{0xC0, 0x3B, 0x39, 0x98, 0, 0, 0, kind, 0, 0, 0, 7}, rest[12:]...)
+}
+
+// names returns a block of a directory without a trailer, which holds one name.
+func names(size int) []byte {
+	b := append([]byte{100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1}, "name"...) // inode 100, a regular file
+	binary.LittleEndian.PutUint16(b[8:], uint16(size))                   //nolint:gosec // a block
+	return append(b, make([]byte, size-len(b))...)
+}
+
 func TestWithhold(t *testing.T) {
 	b := open(t)
 	r := redact.New(b.sb)
@@ -69,6 +82,11 @@ func TestWithhold(t *testing.T) {
 		"data beside buckets":         {text, volume.ClassSlack, true},
 		"zeros":                       {make([]byte, len(text)), volume.ClassInode, false},
 		"journal":                     {text, volume.ClassJournal, false},
+		"data as a journal":           {text, volume.ClassDoubtful, true},
+		"copy in a doubtful journal":  {changed(b.inline, offBlkno), volume.ClassDoubtful, false},
+		"descriptor of a transaction": {journal(1, text), volume.ClassDoubtful, false},
+		"data that begins as a log":   {journal(6, text), volume.ClassDoubtful, true},
+		"names in a journal":          {names(len(text)), volume.ClassDoubtful, false},
 		"inode":                       {b.file, volume.ClassInode, false},
 		"inode of another place":      {changed(b.inline, offBlkno), volume.ClassInode, false},
 		"inode without its signature": {changed(b.inline, 0), volume.ClassInode, false},

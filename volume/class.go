@@ -18,6 +18,7 @@ const (
 	ClassGroup                  // group descriptors of all allocators
 	ClassInode                  // blocks of inode allocators
 	ClassExtent                 // blocks of extent allocators: extent blocks, xattr blocks, index roots, refcount blocks
+	ClassDoubtful               // clusters of journals and other system files that hold file data as well, or are free
 	ClassJournal                // clusters of journals
 	ClassSystem                 // clusters of other system files: slot map, heartbeat, quota, bad blocks
 	ClassDirectory              // clusters of directories
@@ -29,7 +30,7 @@ const (
 )
 
 var classNames = [numClasses]string{
-	"super", "group", "inode", "extent", "journal", "system", "directory", "dxleaf", "slack", "bucket", "symlink",
+	"super", "group", "inode", "extent", "doubtful", "journal", "system", "directory", "dxleaf", "slack", "bucket", "symlink",
 }
 
 func (c Class) String() string {

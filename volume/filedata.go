@@ -109,23 +109,35 @@ func (s *clusterSet) all() iter.Seq2[uint64, uint64] {
 	}
 }
 
-// common returns what a compacted set has in common with the runs that others
-// yields in ascending order, the first maxDoubled of them.
-func (s *clusterSet) common(others iter.Seq2[uint64, uint64]) []clusterRun {
-	var both []clusterRun
-	i := 0
-	for start, n := range others {
-		for i < len(s.runs) && s.runs[i].end() <= start {
-			i++
-		}
-		for ; i < len(s.runs) && s.runs[i].start() < start+n && len(both) < maxDoubled; i++ {
-			both = append(both, between(max(s.runs[i].start(), start), min(s.runs[i].end(), start+n)))
-			if s.runs[i].end() > start+n {
-				break // the next of the others may lie in it as well
+// common yields what a compacted set has in common with the runs that others
+// yields in ascending order.
+func (s *clusterSet) common(others iter.Seq2[uint64, uint64]) iter.Seq[clusterRun] {
+	return func(yield func(clusterRun) bool) {
+		i := 0
+		for start, n := range others {
+			for i < len(s.runs) && s.runs[i].end() <= start {
+				i++
+			}
+			for ; i < len(s.runs) && s.runs[i].start() < start+n; i++ {
+				if !yield(between(max(s.runs[i].start(), start), min(s.runs[i].end(), start+n))) {
+					return
+				}
+				if s.runs[i].end() > start+n {
+					break // the next of the others may lie in it as well
+				}
 			}
 		}
 	}
-	return both
+}
+
+// firstDoubled returns the first maxDoubled of runs.
+func firstDoubled(runs iter.Seq[clusterRun]) (first []clusterRun) {
+	for r := range runs {
+		if first = append(first, r); len(first) == maxDoubled {
+			break
+		}
+	}
+	return first
 }
 
 // fileData is which clusters hold file data: contents of regular files, and
@@ -170,7 +182,8 @@ func (f *fileData) doubled(spans iter.Seq2[uint64, uint64], bpc uint64) []cluste
 	}
 	f.own.compact()
 	f.shared.compact()
-	return slices.Concat(f.own.doubled, f.own.common(f.shared.all()), f.own.common(clusters), f.shared.common(clusters))
+	return slices.Concat(f.own.doubled, firstDoubled(f.own.common(f.shared.all())),
+		firstDoubled(f.own.common(clusters)), firstDoubled(f.shared.common(clusters)))
 }
 
 // holdsData remembers the clusters of a tree with file data.

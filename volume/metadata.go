@@ -90,6 +90,7 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 	w.start(ctx)
 	w.run(ctx)
 	w.recover(ctx, opts)
+	w.doubt()
 	if err := ctx.Err(); err != nil && !errors.Is(context.Cause(ctx), blockio.ErrStopped) {
 		return nil, err
 	}

@@ -125,7 +125,7 @@ func (w *walk) bucketAt(buf []byte, i uint64) bool {
 func (w *walk) showsItself(ctx context.Context, blkno uint64, b []byte, o origin) bool {
 	kind := ocfs2.Identify(b)
 	if kind == ocfs2.KindNone {
-		if !isDirBlock(b, w.v.sb) {
+		if !ocfs2.FilledWithEntries(b, w.v.sb) {
 			return false
 		}
 		w.set.Add(blkno, 1, uint8(ClassDirectory))
@@ -159,19 +159,4 @@ func (w *walk) showsItself(ctx context.Context, blkno uint64, b []byte, o origin
 	}
 	w.set.Add(blkno, 1, uint8(class))
 	return true
-}
-
-// isDirBlock reports whether b is filled with directory entries from its start
-// to its end, at least one of them in use.
-func isDirBlock(b []byte, sb *ocfs2.SuperBlock) bool {
-	used := 0
-	for e, fault := range ocfs2.DirEntries(b) {
-		if fault != nil || e.Faults(sb) != nil {
-			return false
-		}
-		if e.Ino != 0 {
-			used++
-		}
-	}
-	return used > 0
 }

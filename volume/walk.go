@@ -41,6 +41,7 @@ type walk struct {
 	searched   marks             // clusters that trees may have, by number
 	disputed   marks             // clusters and roots that more than one has, by block
 	data       fileData          // clusters that hold file data
+	unmarked   clusterSet        // clusters of journals and other system files
 	doubled    []clusterRun      // clusters that more than one has: disputed, and those of data
 
 	unresolved  marks // inodes that were named before they were looked at
@@ -48,17 +49,21 @@ type walk struct {
 	symlinks    typed
 	longLinks   marks // symlinks with clusters
 
+	cleanJournals atomic.Int64 // journals that need no replay
+
 	free     [numClasses]atomic.Uint64
 	skip     Skip
 	skipped  [numClasses]atomic.Uint64
 	progress progress
 	findings findings
 
-	mu         sync.Mutex
-	allocators map[uint64]*allocator // by inode
-	deferred   map[uint64]func(context.Context)
-	leaves     []leaf // to be read together
-	leafBlocks uint64 // in leaves
+	mu           sync.Mutex
+	allocators   map[uint64]*allocator // by inode
+	deferred     map[uint64]func(context.Context)
+	leaves       []leaf // to be read together
+	leafBlocks   uint64 // in leaves
+	unallocated  []freeExtent
+	groupBitmaps map[int]func() ocfs2.Bitmap // of groups of the global bitmap, by number
 }
 
 // run does all tasks that are queued.
@@ -206,6 +211,9 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	case ocfs2.UnionExtents:
 		if class, ok := contentsClass(d); ok {
 			o.class = class
+			if class == ClassJournal && s == sound && !d.JournalDirty() {
+				w.cleanJournals.Add(1)
+			}
 			if class == ClassJournal && w.skip.JournalClean && s == sound && w.skipJournal(ctx, d) {
 				break
 			}
@@ -456,6 +464,12 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 	bpc := w.v.sb.BlocksPerCluster()
 	check.o = o
 	list, head := t.owner, check.head
+	var unmarked []treeRec
+	compare := func() {
+		extents := unmarked
+		w.queue.near(func(ctx context.Context) { w.findFree(ctx, extents, o) })
+		unmarked = nil
+	}
 	for rec, err := range w.v.tree(ctx, t, w.nodeJudge(t, o, "the extents below")) {
 		switch {
 		case ctx.Err() != nil:
@@ -483,6 +497,12 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 				w.set.Add(rec.Blkno+used, n-used, uint8(ClassSlack))
 			}
 			w.take(rec.Blkno, uint64(rec.Clusters))
+			if o.class.isUnmarked() {
+				w.unmarked.add(uint32(rec.Blkno/bpc), rec.Clusters) //nolint:gosec // in the volume
+				if unmarked = append(unmarked, rec); len(unmarked) == extentsAtOnce {
+					compare()
+				}
+			}
 			if first := uint64(rec.Cpos) * bpc; check.check != nil && (blocks == allBlocks || first < blocks) {
 				if rec.list != list {
 					list = rec.list
@@ -498,5 +518,8 @@ func (w *walk) tree(ctx context.Context, t tree, o origin, check leaf, blocks ui
 				w.addLeaf(check)
 			}
 		}
+	}
+	if len(unmarked) > 0 {
+		compare()
 	}
 }

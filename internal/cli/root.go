@@ -46,8 +46,9 @@ Directories, inodes, extent and attribute trees, allocation bitmaps and
 all system files with the journals are in the image. Attribute values and
 targets of symlinks that lie in these blocks are in it as well. Contents of
 small files that lie in inode blocks, also in old copies of them in a
-journal, are replaced by zeros. Blocks of allocators and directories that
-nothing shows to be metadata hold the text O2IMAGE-WITHHELD, again and again;
+journal, are replaced by zeros. Blocks of allocators and directories, and of
+journals that point to what files hold or to what is free, hold the text
+O2IMAGE-WITHHELD, again and again, where nothing shows that they are metadata;
 with --exact they are copied as they are.
 
 Damage on the volume does not end the run. Every structure is checked, and
