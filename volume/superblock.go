@@ -90,7 +90,7 @@ func (v *Volume) denied() bool {
 func (v *Volume) supported() bool { return v.sb.Incompat&^ocfs2.KnownIncompat == 0 }
 
 // OpenBackup opens the volume in r by its backup superblock n, from 1 to
-// [Backups], and by no other.
+// [Backups], and by no other. What differs in the superblock is a finding.
 func OpenBackup(ctx context.Context, r io.ReaderAt, n int) (*Volume, error) {
 	found := backups(r, n, n)
 	if len(found) == 0 {
@@ -100,7 +100,9 @@ func OpenBackup(ctx context.Context, r io.ReaderAt, n int) (*Volume, error) {
 	if v.correct(ctx); !v.supported() {
 		return nil, fmt.Errorf("%w: incompatible features %v", ocfs2.ErrUnsupported, v.sb.Incompat)
 	}
-	v.because(fmt.Errorf("it was asked for backup superblock %d", n))
+	if b := v.at(ocfs2.SuperBlockBlkno); b != nil { // else the copy says so
+		v.found = append(v.found, v.checkCopy(b, ocfs2.SuperBlockBlkno)...)
+	}
 	return v, ctx.Err()
 }
 
@@ -178,31 +180,42 @@ func (v *Volume) checkBackups(ctx context.Context) (found []Finding) {
 		if err != nil {
 			continue // the copy says so
 		}
-		found = append(found, v.checkSuper(b, blkno)...)
-		sb, _ := ocfs2.SalvageSuperBlock(b, blkno)
-		if sb == nil {
-			continue
-		}
-		for _, f := range []struct {
-			field     string
-			got, want any
-		}{
-			{"i_fs_generation", sb.Generation, v.sb.Generation},
-			{"i_clusters", sb.Clusters, v.sb.Clusters},
-			{"s_clustersize_bits", sb.ClusterBits, v.sb.ClusterBits},
-			{"s_root_blkno", sb.Root, v.sb.Root},
-			{"s_system_dir_blkno", sb.SystemDir, v.sb.SystemDir},
-			{"s_first_cluster_group", sb.FirstClusterGroup, v.sb.FirstClusterGroup},
-			{"s_uuid", sb.UUID, v.sb.UUID},
-			{"s_uuid_hash", sb.UUIDHash, v.sb.UUIDHash},
-			{"s_dx_seed", sb.DxSeed, v.sb.DxSeed},
-		} {
-			if f.got != f.want {
-				found = append(found, Finding{
-					Severity: Damaged, Class: ClassSuper, Block: blkno,
-					Text: fmt.Sprintf("backup superblock %s: got %v, the superblock in use has %v", f.field, f.got, f.want),
-				})
-			}
+		found = append(found, v.checkCopy(b, blkno)...)
+	}
+	return found
+}
+
+// checkCopy returns what is damaged in b, the superblock or a backup in block blkno,
+// or differs from the one in use and is never changed.
+func (v *Volume) checkCopy(b []byte, blkno uint64) []Finding {
+	found := v.checkSuper(b, blkno)
+	sb, _ := ocfs2.SalvageSuperBlock(b, blkno)
+	if sb == nil {
+		return found
+	}
+	what := "backup superblock"
+	if blkno == ocfs2.SuperBlockBlkno {
+		what = "superblock"
+	}
+	for _, f := range []struct {
+		field     string
+		got, want any
+	}{
+		{"i_fs_generation", sb.Generation, v.sb.Generation},
+		{"i_clusters", sb.Clusters, v.sb.Clusters},
+		{"s_clustersize_bits", sb.ClusterBits, v.sb.ClusterBits},
+		{"s_root_blkno", sb.Root, v.sb.Root},
+		{"s_system_dir_blkno", sb.SystemDir, v.sb.SystemDir},
+		{"s_first_cluster_group", sb.FirstClusterGroup, v.sb.FirstClusterGroup},
+		{"s_uuid", sb.UUID, v.sb.UUID},
+		{"s_uuid_hash", sb.UUIDHash, v.sb.UUIDHash},
+		{"s_dx_seed", sb.DxSeed, v.sb.DxSeed},
+	} {
+		if f.got != f.want {
+			found = append(found, Finding{
+				Severity: Damaged, Class: ClassSuper, Block: blkno,
+				Text: fmt.Sprintf("%s %s: got %v, the superblock in use has %v", what, f.field, f.got, f.want),
+			})
 		}
 	}
 	return found

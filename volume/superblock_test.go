@@ -236,6 +236,28 @@ func TestBackup(t *testing.T) {
 	if want := uint64(1<<30) / uint64(v.Super().BlockSize()); b.Super().Blkno != want || b.Super().UUID != v.Super().UUID {
 		t.Errorf("opened by block %d, want %d", b.Super().Blkno, want)
 	}
+	if meta, err := b.Metadata(t.Context(), volume.Options{}); err != nil || meta.Found > 0 {
+		t.Errorf("findings on a sound volume: %v, %v", meta.Findings, err)
+	}
+	super := int64(v.Super().BlockSize()) * ocfs2.SuperBlockBlkno
+	for what, patch := range map[string]map[int64][]byte{
+		"i_signature":        {super: make([]byte, 512)},
+		"s_system_dir_blkno": {super + 0xF0: {77}},
+	} {
+		b, err := volume.OpenBackup(t.Context(), broken{ReaderAt: f, patches: patch}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := b.Metadata(t.Context(), volume.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(meta.Findings, func(f volume.Finding) bool {
+			return f.Block == ocfs2.SuperBlockBlkno && strings.Contains(f.Text, what)
+		}) {
+			t.Errorf("damage of %s in the superblock is not said: %v", what, meta.Findings)
+		}
+	}
 	if _, err := volume.OpenBackup(t.Context(), f, 2); !errors.Is(err, ocfs2.ErrNotOCFS2) {
 		t.Errorf("backup 2 of a small volume: %v", err)
 	}
