@@ -132,9 +132,6 @@ func (w *walk) guessRole(ctx context.Context, ino uint64, chains ocfs2.ChainList
 		if !ok {
 			continue
 		}
-		if rec.Blkno == w.v.sb.FirstClusterGroup {
-			return roleClusters
-		}
 		if r := w.roleOfGroup(ctx, gd); r != roleUnknown {
 			return r
 		}
@@ -142,9 +139,13 @@ func (w *walk) guessRole(ctx context.Context, ino uint64, chains ocfs2.ChainList
 	return roleExtents
 }
 
-// roleOfGroup finds out what the bits of a suballocator's group stand for from
-// the first blocks that are allocated.
+// roleOfGroup finds out what the bits of a group stand for from its place, which
+// only those of the global bitmap have, and from the first blocks that are allocated.
 func (w *walk) roleOfGroup(ctx context.Context, gd ocfs2.GroupDesc) role {
+	sb := w.v.sb
+	if gd.Blkno() == sb.FirstClusterGroup || gd.Blkno()%(uint64(sb.GroupBits())*sb.BlocksPerCluster()) == 0 { //nolint:gosec // positive
+		return roleClusters
+	}
 	for first, end := range gd.SetRuns() {
 		for bit := max(first, 1); bit < min(end, first+16); bit++ {
 			b, err := w.v.ReadBlock(ctx, gd.Blkno()+uint64(bit)) //nolint:gosec // positive

@@ -105,14 +105,15 @@ func (w *walk) recover(ctx context.Context, opts Options) {
 
 // addSystemGroup adds the blocks where mkfs.ocfs2 puts the group of
 // global_inode_alloc, behind the first group of the global bitmap, as many as
-// there are system files.
-func (w *walk) addSystemGroup() {
+// there are system files. It says so if the group is lost.
+func (w *walk) addSystemGroup(ctx context.Context) {
 	const perVolume, perSlot = 16, 8
 	sb := w.v.sb
 	group := sb.GroupBlkno(0) + sb.BlocksPerCluster()
 	if n := uint64(perVolume + perSlot*min(sb.MaxSlots, ocfs2.MaxSlots)); sb.Contains(group, n+1) { //nolint:gosec // not negative
 		w.set.Add(group, 1, uint8(ClassGroup))
 		w.set.Add(group+1, n, uint8(ClassInode))
+		w.block(ctx, ocfs2.KindGroup, group, origin{class: ClassGroup}, "the inodes of system files")
 	}
 }
 

@@ -93,7 +93,7 @@ func (w *walk) start(ctx context.Context) {
 	if global == 0 {
 		w.note(origin{class: ClassInode, ino: sb.SystemDir}, sb.SystemDir, NotFollowed,
 			"no global_inode_alloc in the system directory", "all inodes that no directory names")
-		w.addSystemGroup()
+		w.addSystemGroup(ctx)
 		return
 	}
 	w.queue.near(func(ctx context.Context) { w.entry(ctx, global, origin{class: ClassInode}) })
