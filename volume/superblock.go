@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -320,6 +321,12 @@ func (v *Volume) correct(ctx context.Context) {
 	if v.salvaged && v.witnesses == 0 {
 		return // the directories alone are not enough, and take long to look for
 	}
+	v.correctBy(ctx, bitmap)
+}
+
+// correctBy is correct once the inode of the global bitmap is known, as far as it is.
+func (v *Volume) correctBy(ctx context.Context, bitmap ocfs2.Dinode) {
+	sb := v.sb
 	v.correctGeneration(ctx, bitmap)
 	if v.witnesses > 0 && bitmap.HasSignature() {
 		v.witnesses++
@@ -328,7 +335,14 @@ func (v *Volume) correct(ctx context.Context) {
 			set(v, "i_clusters", &sb.Clusters, bitmap.BitmapTotal())
 		}
 	}
+	noLength := sb.Clusters == 0
+	if noLength {
+		sb.Clusters = uint32(min(length(ctx, v.r)>>sb.ClusterBits, math.MaxUint32)) //nolint:gosec // checked
+	}
 	names := v.correctDirectories(ctx, bitmap)
+	if noLength {
+		v.measured(ctx)
+	}
 	slots := 0
 	for slot := range ocfs2.MaxSlots {
 		if slices.Contains(names, SlotFile("journal", slot)) {
@@ -411,6 +425,8 @@ func (v *Volume) clusterBitmap(ctx context.Context) ocfs2.Dinode {
 		total := uint64(d.BitmapTotal())
 		if q := d.Size() / max(total, 1); bits.OnesCount64(q) == 1 && q >= ocfs2.MinClusterSize && q <= ocfs2.MaxClusterSize {
 			size = uint8(bits.TrailingZeros64(q)) //nolint:gosec // at most 64
+		} else if size != own && d.HasSignature() {
+			continue // the group behind the first one, of another allocator
 		}
 		g.ClusterBits = size
 		if size < v.sb.BlockBits || g.GroupBlkno(0) != blkno {
@@ -594,7 +610,7 @@ func (v *Volume) correctFeatures(ctx context.Context, bitmap ocfs2.Dinode, names
 }
 
 // fromNothing opens a volume of which no superblock is left, by the first group
-// of the global bitmap.
+// of the global bitmap or by what else there is.
 func fromNothing(ctx context.Context, r io.ReaderAt) *Volume {
 	for bits := uint8(9); bits <= 12; bits++ {
 		v := &Volume{r: r, salvaged: true, sb: &ocfs2.SuperBlock{
@@ -605,5 +621,5 @@ func fromNothing(ctx context.Context, r io.ReaderAt) *Volume {
 			return v
 		}
 	}
-	return nil
+	return fromRemains(ctx, r)
 }
