@@ -117,9 +117,12 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 		return ErrUndoFile
 	}
 	var err error
-	if opts.backup > 0 {
+	switch {
+	case opts.backup > 0:
 		s.vol, err = volume.OpenBackup(ctx, r, opts.backup)
-	} else {
+	case s.packed != nil:
+		s.vol, err = volume.OpenImage(ctx, r)
+	default:
 		s.vol, err = volume.Open(ctx, r)
 	}
 	if err != nil {

@@ -49,20 +49,20 @@ const (
 
 // fromRemains opens a volume of which neither a superblock nor the first group of
 // the global bitmap is left, by what else there is near the start and where the
-// second group can lie. It goes on behind the first window only if that holds
-// something of a volume, such as its journals with their copies of blocks.
-func fromRemains(ctx context.Context, r io.ReaderAt) *Volume {
+// second group can lie. It goes on behind the first window only if there is sure to
+// be one, or that holds something of it, such as journals with their copies of blocks.
+func fromRemains(ctx context.Context, r io.ReaderAt, sure bool) *Volume {
 	found := make(map[kinship]*remains)
 	for start := int64(0); start < scanLimit && ctx.Err() == nil; start += scanWindow {
 		traces, more := scanFor(ctx, r, start, found)
 		if start == 0 {
 			secondGroups(ctx, r, found)
 		}
-		if !traces && start == 0 || !more {
+		if !sure && !traces && start == 0 || !more {
 			break
 		}
 		if _, best := mostOf(found); best != nil && best.blocks >= enoughWitnesses {
-			if _, sure := best.clusterBits(); sure {
+			if _, alone := best.clusterBits(); alone {
 				break
 			}
 		}
@@ -189,18 +189,18 @@ func secondGroups(ctx context.Context, r io.ReaderAt, found map[kinship]*remains
 }
 
 // clusterBits returns the cluster size that most blocks speak for, by its log2, the
-// smallest if several do.
-func (f *remains) clusterBits() (size uint8, sure bool) {
-	size, sure = 12, true
+// smallest if several do; alone says that it is the only one.
+func (f *remains) clusterBits() (size uint8, alone bool) {
+	size, alone = 12, true
 	for other := size + 1; other <= 20; other++ {
 		switch {
 		case f.clusters[other] > f.clusters[size]:
-			size, sure = other, true
+			size, alone = other, true
 		case f.clusters[other] == f.clusters[size]:
-			sure = false
+			alone = false
 		}
 	}
-	return size, sure
+	return size, alone
 }
 
 // open opens the volume that left the remains.

@@ -78,6 +78,30 @@ func TestStartZeroed(t *testing.T) {
 	}
 }
 
+// TestImageOfRemains opens what was stored of a volume by what was found of it.
+func TestImageOfRemains(t *testing.T) {
+	_, f := openFile(t, ocfs2test.Unpack(t, "plain-c64k").Path)
+	lost := broken{ReaderAt: f, patches: map[int64][]byte{0: make([]byte, 1<<20)}}
+	v, meta := walkBroken(t, lost)
+	bits := v.Super().BlockBits
+	image := readFunc(func(p []byte, off int64) (int, error) {
+		n, err := lost.ReadAt(p, off)
+		for i := 0; i < n; i += ocfs2.MinBlockSize {
+			if !meta.Blocks.Has(uint64(off+int64(i)) >> bits) { //nolint:gosec // not negative
+				clear(p[i:min(n, i+ocfs2.MinBlockSize)])
+			}
+		}
+		return n, err
+	})
+	got, err := volume.OpenImage(t.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Super().Generation != v.Super().Generation || got.Super().BlockBits != bits {
+		t.Errorf("opened as %+v, generation %#x", got.Super().Geometry, got.Super().Generation)
+	}
+}
+
 // TestNoLength opens a volume whose superblock says that it has no clusters.
 func TestNoLength(t *testing.T) {
 	const offClusters = 0x14

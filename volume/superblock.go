@@ -33,7 +33,14 @@ func backupOffset(n int) int64 { return 1 << (28 + 2*n) }
 // The error is [ocfs2.ErrNotOCFS2] if there is no sign of a volume,
 // [ocfs2.ErrUnsupported] if it is one that this program does not know, or else
 // what r returned.
-func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
+func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) { return open(ctx, r, false) }
+
+// OpenImage is Open for what is known to be the metadata of a volume, as a packed
+// image is: it does not ask what else r may hold. The volume may have been opened by
+// a backup although something else was written over its start.
+func OpenImage(ctx context.Context, r io.ReaderAt) (*Volume, error) { return open(ctx, r, true) }
+
+func open(ctx context.Context, r io.ReaderAt, sure bool) (*Volume, error) {
 	v, damaged := openPrimary(ctx, r)
 	if v != nil {
 		return v, nil
@@ -41,7 +48,10 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	kind := foreign(r)
+	kind := ""
+	if !sure {
+		kind = foreign(r)
+	}
 	if kind != "" && kind != swapSpace {
 		return nil, holds(kind)
 	}
@@ -58,7 +68,7 @@ func Open(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 			return nil, holds(kind)
 		}
 		if best == nil || best.denied() {
-			if found := fromNothing(ctx, r); found != nil {
+			if found := fromNothing(ctx, r, sure); found != nil {
 				best = found
 			}
 		}
@@ -610,8 +620,8 @@ func (v *Volume) correctFeatures(ctx context.Context, bitmap ocfs2.Dinode, names
 }
 
 // fromNothing opens a volume of which no superblock is left, by the first group
-// of the global bitmap or by what else there is.
-func fromNothing(ctx context.Context, r io.ReaderAt) *Volume {
+// of the global bitmap or by what else there is. sure says that there is one.
+func fromNothing(ctx context.Context, r io.ReaderAt, sure bool) *Volume {
 	for bits := uint8(9); bits <= 12; bits++ {
 		v := &Volume{r: r, salvaged: true, sb: &ocfs2.SuperBlock{
 			Geometry: ocfs2.Geometry{BlockBits: bits, ClusterBits: 12}, Blkno: ocfs2.SuperBlockBlkno,
@@ -621,5 +631,5 @@ func fromNothing(ctx context.Context, r io.ReaderAt) *Volume {
 			return v
 		}
 	}
-	return fromRemains(ctx, r)
+	return fromRemains(ctx, r, sure)
 }
