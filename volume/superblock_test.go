@@ -40,10 +40,8 @@ func (b broken) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := b.ReaderAt.ReadAt(p, off)
 	for at, patch := range b.patches {
-		for i, c := range patch {
-			if k := at + int64(i) - off; k >= 0 && k < int64(n) {
-				p[k] = c
-			}
+		if from := max(at, off); from < min(at+int64(len(patch)), off+int64(n)) {
+			copy(p[from-off:n], patch[from-at:])
 		}
 	}
 	return n, err
