@@ -158,8 +158,9 @@ func TestFileAsSymlink(t *testing.T) {
 	}
 }
 
-// TestPointerToData damages the first pointer of files without marks, so that they
-// claim what files hold, or what is free and holds what a deleted file had.
+// TestPointerToData damages the first pointer of files whose blocks bear no marks, and
+// of allocators, so that they claim what files hold, or what is free and holds what a
+// deleted file had.
 func TestPointerToData(t *testing.T) {
 	for _, c := range []struct {
 		volume, file string
@@ -172,6 +173,9 @@ func TestPointerToData(t *testing.T) {
 		{"plain-b512", "journal:0000", true},
 		{"max-features", "aquota.user", false},
 		{"quota", "aquota.group", true},
+		{"nometaecc", "inode_alloc:0000", false}, // the chain record lies where an extent record would
+		{"metaecc", "extent_alloc:0000", false},
+		{"plain-c64k", "inode_alloc:0000", true},
 	} {
 		where := "data"
 		if c.free {
@@ -184,7 +188,7 @@ func TestPointerToData(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.LastExtentBlk() != 0 || d.Extents().Len() == 0 {
+			if d.Union() == ocfs2.UnionExtents && (d.LastExtentBlk() != 0 || d.Extents().Len() == 0) {
 				t.Fatal("the inode does not hold its extents")
 			}
 			at := l.data
@@ -267,6 +271,32 @@ func (l *leakTest) free(t *testing.T) uint64 {
 	}
 	t.Fatal("nothing is free")
 	return 0
+}
+
+// TestNoBackup has a volume say that it has backup superblocks, where there is data.
+func TestNoBackup(t *testing.T) {
+	const offCompat = 0xDC
+	l := newLeakTest(t, "nobackup")
+	sb := l.v.Super()
+	blkno := ocfs2.BackupBlknos(sb.Geometry)[0]
+	for _, patch := range []struct {
+		off uint64
+		b   []byte
+	}{
+		{ocfs2.SuperBlockBlkno<<sb.BlockBits + offCompat, []byte{byte(sb.Compat | ocfs2.CompatBackupSB)}},
+		{blkno << sb.BlockBits, contents[:sb.BlockSize()]},
+	} {
+		if _, err := l.f.WriteAt(patch.b, int64(patch.off)); err != nil { //nolint:gosec // inside the volume
+			t.Fatal(err)
+		}
+	}
+	b, report := l.image(t)
+	if bytes.Contains(b, contents[:23]) {
+		t.Error("contents are in the image")
+	}
+	if report.Redacted.Blocks != 1 || report.Found == 0 {
+		t.Errorf("%d blocks withheld, %d findings", report.Redacted.Blocks, report.Found)
+	}
 }
 
 // point has the first extent of d begin at block blkno.

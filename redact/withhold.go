@@ -36,7 +36,11 @@ func IsWithheld(b []byte) bool {
 // speaks against it. So do buckets, which the walk has told from what is none.
 func (r *Redactor) Withhold(b []byte, blkno uint64, class volume.Class) bool {
 	switch class {
-	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack, volume.ClassDoubtful:
+	case volume.ClassInode, volume.ClassExtent, volume.ClassDxLeaf, volume.ClassDirectory, volume.ClassSlack, volume.ClassDoubtful, volume.ClassGroup:
+	case volume.ClassSuper:
+		if blkno < r.sb.GroupBlkno(0) { // boot blocks, the superblock and what is before the first group
+			return false
+		}
 	case volume.ClassSymlink:
 		if n := textLen(b); n > 0 {
 			clear(b[n:])
