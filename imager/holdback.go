@@ -49,9 +49,8 @@ func primaryPlaces() iter.Seq[int64] {
 // volume, in bytes, ascending.
 func superPlaces() []int64 {
 	places := slices.Collect(primaryPlaces())
-	largest := ocfs2.Geometry{BlockBits: 9, ClusterBits: 20, Clusters: 1 << 31}
-	for _, blkno := range ocfs2.BackupBlknos(largest) {
-		places = append(places, int64(blkno)<<largest.BlockBits)
+	for n := 1; n <= ocfs2.MaxBackups; n++ {
+		places = append(places, ocfs2.BackupOffset(n))
 	}
 	return places
 }

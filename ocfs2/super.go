@@ -60,10 +60,10 @@ const (
 	labelBytes       = 64
 	clusterNameBytes = 16
 	stackNameBytes   = 4
-
-	backupCount     = 6  // places of backup superblocks
-	firstBackupBits = 30 // log2 of the first place in bytes; the next is four times as far
 )
+
+// MaxBackups is how many backup superblocks a volume can have.
+const MaxBackups = 6
 
 // The header of an OCFS1 volume in block 0.
 const (
@@ -279,12 +279,16 @@ func (s *SuperBlock) Backups() []uint64 {
 	return BackupBlknos(s.Geometry)
 }
 
+// BackupOffset returns where backup superblock n, from 1 to [MaxBackups], lies on
+// every volume that is long enough, in bytes: at 1 GiB, 4 GiB and so on up to 1 TiB.
+func BackupOffset(n int) int64 { return 1 << (28 + 2*n) }
+
 // BackupBlknos returns the blocks where a volume of that size has room for
-// backup superblocks: 1 GiB, 4 GiB and so on up to 1 TiB.
+// backup superblocks.
 func BackupBlknos(g Geometry) []uint64 {
 	var list []uint64
-	for i := range backupCount {
-		blkno := uint64(1) << (firstBackupBits + 2*i) >> g.BlockBits
+	for n := 1; n <= MaxBackups; n++ {
+		blkno := uint64(BackupOffset(n)) >> g.BlockBits //nolint:gosec // positive
 		if blkno >= g.Blocks() {
 			break
 		}

@@ -19,13 +19,6 @@ import (
 	"o2image/ocfs2"
 )
 
-// Backups is how many backup superblocks a volume can have.
-const Backups = 6
-
-// backupOffset returns where backup superblock n, from 1 on, lies on every
-// volume that is long enough, in bytes: at 1 GiB, 4 GiB and so on up to 1 TiB.
-func backupOffset(n int) int64 { return 1 << (28 + 2*n) }
-
 // Open finds the superblock in r, whose offsets are bytes from the start of
 // the volume, by trying all block sizes. If it is damaged, a backup and what
 // the volume itself says stand in, and [Volume.Metadata] says so.
@@ -101,11 +94,11 @@ func (v *Volume) denied() bool {
 func (v *Volume) supported() bool { return v.sb.Incompat&^ocfs2.KnownIncompat == 0 }
 
 // OpenBackup opens the volume in r by its backup superblock n, from 1 to
-// [Backups], and by no other. What differs in the superblock is a finding.
+// [ocfs2.MaxBackups], and by no other. What differs in the superblock is a finding.
 func OpenBackup(ctx context.Context, r io.ReaderAt, n int) (*Volume, error) {
 	found := backups(r, n, n)
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%w: no backup superblock at byte %d", ocfs2.ErrNotOCFS2, backupOffset(n))
+		return nil, fmt.Errorf("%w: no backup superblock at byte %d", ocfs2.ErrNotOCFS2, ocfs2.BackupOffset(n))
 	}
 	v := found[0]
 	if v.correct(ctx); !v.supported() {
@@ -148,7 +141,7 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 		if err == nil {
 			v := &Volume{r: r, sb: sb}
 			v.found = v.checkSuper(block, ocfs2.SuperBlockBlkno)
-			if v.correct(ctx); v.witnesses >= enoughWitnesses || len(backups(r, 1, Backups)) == 0 {
+			if v.correct(ctx); v.witnesses >= enoughWitnesses || len(backups(r, 1, ocfs2.MaxBackups)) == 0 {
 				return v, nil
 			}
 			damaged = cmp.Or(damaged, errContradicted)
@@ -240,7 +233,7 @@ func candidates(r io.ReaderAt) []*Volume {
 	for size := ocfs2.MinBlockSize; size <= ocfs2.MaxBlockSize; size *= 2 {
 		list = append(list, candidate(r, int64(size)*ocfs2.SuperBlockBlkno, size)...)
 	}
-	return append(list, backups(r, 1, Backups)...)
+	return append(list, backups(r, 1, ocfs2.MaxBackups)...)
 }
 
 // backups returns the backup superblocks from number first to number last.
@@ -248,7 +241,7 @@ func backups(r io.ReaderAt, first, last int) []*Volume {
 	var list []*Volume
 	for n := first; n <= last; n++ {
 		for size := ocfs2.MinBlockSize; size <= ocfs2.MaxBlockSize; size *= 2 {
-			list = append(list, candidate(r, backupOffset(n), size)...)
+			list = append(list, candidate(r, ocfs2.BackupOffset(n), size)...)
 		}
 	}
 	return list

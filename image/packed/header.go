@@ -27,12 +27,10 @@ const (
 	// Absent is the image position of a superblock that is not stored.
 	Absent = ^uint64(0)
 
-	magic       = 0x72A3D45F
-	magicDesc   = "OCFS2 IMAGE\x00"
-	pageBlocks  = PageSize * 8
-	maxBlocks   = 1 << 32 * 2048 // clusters of a volume x blocks of a cluster
-	maxBackups  = 6
-	firstBackup = 1 << 30 // offset in the volume, bytes; each further one at 4 times that
+	magic      = 0x72A3D45F
+	magicDesc  = "OCFS2 IMAGE\x00"
+	pageBlocks = PageSize * 8
+	maxBlocks  = 1 << 32 * 2048 // clusters of a volume x blocks of a cluster
 )
 
 // Offsets in struct ocfs2_image_hdr.
@@ -97,7 +95,7 @@ func DecodeHeader(b []byte) (*Header, error) {
 	if h.Stored > h.Blocks {
 		return nil, fmt.Errorf("image header: %d blocks stored of a volume of %d", h.Stored, h.Blocks)
 	}
-	for i := range min(le.Uint64(b[offSuperBlkCnt:]), maxBackups) {
+	for i := range min(le.Uint64(b[offSuperBlkCnt:]), ocfs2.MaxBackups) {
 		h.Superblocks = append(h.Superblocks, le.Uint64(b[offSuperBlocks+8*i:]))
 	}
 	return h, nil
@@ -136,8 +134,8 @@ func (h *Header) size() int64 { return h.bitmapOff() + int64(h.pages())*PageSize
 // numbers. They depend on the size of the volume alone.
 func (h *Header) backups() []uint64 {
 	var blknos []uint64
-	for i := range maxBackups {
-		blkno := uint64(firstBackup) << (2 * i) / uint64(h.BlockSize)
+	for n := 1; n <= ocfs2.MaxBackups; n++ {
+		blkno := uint64(ocfs2.BackupOffset(n)) / uint64(h.BlockSize) //nolint:gosec // positive
 		if blkno >= h.Blocks {
 			break
 		}

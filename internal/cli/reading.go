@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"o2image/blockio"
-	"o2image/volume"
+	"o2image/ocfs2"
 )
 
 // readOptions are those about a device that fails and a volume that is damaged.
@@ -70,8 +70,8 @@ type backup int
 
 func (b *backup) Set(text string) error {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > volume.Backups {
-		return fmt.Errorf("it must be a number from 1 to %d", volume.Backups)
+	if err != nil || n < 1 || n > ocfs2.MaxBackups {
+		return fmt.Errorf("it must be a number from 1 to %d", ocfs2.MaxBackups)
 	}
 	*b = backup(n)
 	return nil
