@@ -254,10 +254,10 @@ func (s *Salvager) silent() bool {
 // with [ErrLost].
 func (s *Salvager) read(p []byte, off int64) error {
 	if s.opts.Timeout == 0 && s.opts.Stop == nil {
-		return readFull(s.r, p, off)
+		return ReadFull(s.r, p, off)
 	}
 	done := make(chan error, 1)
-	go func() { done <- readFull(s.r, p, off) }()
+	go func() { done <- ReadFull(s.r, p, off) }()
 	var late <-chan time.Time
 	if s.opts.Timeout > 0 {
 		timer := time.NewTimer(s.opts.Timeout)

@@ -138,7 +138,7 @@ func (s *segmentReader) read(request []int) {
 		}
 	}
 	for _, i := range request {
-		s.check(i, readFull(s.r, s.segs[i].P, s.segs[i].Off))
+		s.check(i, ReadFull(s.r, s.segs[i].P, s.segs[i].Off))
 	}
 }
 
@@ -150,13 +150,13 @@ func (s *segmentReader) readJoined(request []int) error {
 		end = max(end, s.segs[i].end())
 	}
 	if p, ok := s.oneSlice(request); ok {
-		return readFull(s.r, p, first.Off)
+		return ReadFull(s.r, p, first.Off)
 	}
 	buf := getJoined(int(end - first.Off))
-	err := readFull(s.r, (*buf)[:end-first.Off], first.Off)
+	err := ReadFull(s.r, (*buf)[:end-first.Off], first.Off)
 	for errors.Is(err, ErrLost) { // the memory was ours
 		buf = getJoined(int(end - first.Off))
-		err = readFull(s.r, (*buf)[:end-first.Off], first.Off)
+		err = ReadFull(s.r, (*buf)[:end-first.Off], first.Off)
 	}
 	for _, i := range request {
 		copy(s.segs[i].P, (*buf)[s.segs[i].Off-first.Off:])
@@ -200,8 +200,8 @@ func (s *segmentReader) check(seg int, err error) {
 	}
 }
 
-// readFull reads all of p.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
+// ReadFull fills p from offset off of r; an end before that is [ErrEnd].
+func ReadFull(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	switch {
 	case n == len(p):

@@ -25,6 +25,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 )
 
@@ -131,4 +132,19 @@ func (r Redaction) String() string {
 		return "private"
 	}
 	return "unknown"
+}
+
+// ReadFull fills p from offset off of r, the file of an image. One that ends before p
+// is full is [io.ErrUnexpectedEOF]: it has become shorter than it was when it was
+// opened.
+func ReadFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	default:
+		return err
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -50,7 +51,7 @@ type Beats []byte
 // go past all caches: other machines write there.
 func (h HeartbeatRegion) Read(r io.ReaderAt) (Beats, error) {
 	b := make(Beats, h.size)
-	if err := readFull(r, b, h.off); err != nil {
+	if err := blockio.ReadFull(r, b, h.off); err != nil {
 		return nil, fmt.Errorf("read heartbeat at byte %d: %w", h.off, err)
 	}
 	return b, nil

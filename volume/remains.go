@@ -89,7 +89,7 @@ func mostOf(found map[kinship]*remains) (kin kinship, best *remains) {
 func scanFor(ctx context.Context, r io.ReaderAt, start int64, found map[kinship]*remains) (traces, more bool) {
 	buf := make([]byte, scanPiece)
 	for off := start; off < start+scanWindow && ctx.Err() == nil; off += scanPiece {
-		err := readFull(r, buf, off)
+		err := blockio.ReadFull(r, buf, off)
 		if errors.Is(err, blockio.ErrEnd) {
 			return traces, false
 		}
@@ -168,7 +168,7 @@ func secondGroups(ctx context.Context, r io.ReaderAt, found map[kinship]*remains
 		for clusterBits := uint8(12); clusterBits <= 20 && ctx.Err() == nil; clusterBits++ {
 			g := ocfs2.Geometry{BlockBits: blockBits, ClusterBits: clusterBits}
 			b, blkno := make([]byte, g.BlockSize()), g.GroupBlkno(1)
-			if readFull(r, b, int64(blkno)<<blockBits) != nil { //nolint:gosec // at most 32 GiB
+			if blockio.ReadFull(r, b, int64(blkno)<<blockBits) != nil { //nolint:gosec // at most 32 GiB
 				continue
 			}
 			generation, _ := ocfs2.KindGroup.Generation(b)
@@ -224,7 +224,7 @@ func length(ctx context.Context, r io.ReaderAt) int64 {
 	const sector = ocfs2.MinBlockSize
 	b := make([]byte, sector)
 	holds := func(n int64) bool {
-		return ctx.Err() == nil && !errors.Is(readFull(r, b, n*sector), blockio.ErrEnd)
+		return ctx.Err() == nil && !errors.Is(blockio.ReadFull(r, b, n*sector), blockio.ErrEnd)
 	}
 	end := int64(1)
 	for end < 1<<50 && holds(end) {

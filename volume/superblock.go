@@ -130,7 +130,7 @@ func openPrimary(ctx context.Context, r io.ReaderAt) (*Volume, error) {
 			return nil, err
 		}
 		block := make([]byte, size)
-		if err := readFull(r, block, int64(size)*ocfs2.SuperBlockBlkno); err != nil {
+		if err := blockio.ReadFull(r, block, int64(size)*ocfs2.SuperBlockBlkno); err != nil {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				break
 			}
@@ -251,7 +251,7 @@ func backups(r io.ReaderAt, first, last int) []*Volume {
 // for the given block size. A single bit that is wrong is put right.
 func candidate(r io.ReaderAt, off int64, size int) []*Volume {
 	b := make([]byte, size)
-	if readFull(r, b, off) != nil {
+	if blockio.ReadFull(r, b, off) != nil {
 		return nil
 	}
 	blkno := uint64(off) / uint64(size) //nolint:gosec // both positive
@@ -301,7 +301,7 @@ func foreign(r io.ReaderAt) string {
 		{ocfs2.SuperBlockBlkno << 12, Unfinished, unfinished},
 	} {
 		b := make([]byte, len(f.signature))
-		if readFull(r, b, f.off) == nil && string(b) == f.signature {
+		if blockio.ReadFull(r, b, f.off) == nil && string(b) == f.signature {
 			return f.what
 		}
 	}
@@ -379,7 +379,7 @@ func set[T comparable](v *Volume, field string, at *T, to T) {
 // it cannot be read.
 func (v *Volume) at(blkno uint64) []byte {
 	b := make([]byte, v.sb.BlockSize())
-	if blkno < ocfs2.SuperBlockBlkno || blkno > 1<<62>>v.sb.BlockBits || readFull(v.r, b, int64(blkno)<<v.sb.BlockBits) != nil {
+	if blkno < ocfs2.SuperBlockBlkno || blkno > 1<<62>>v.sb.BlockBits || blockio.ReadFull(v.r, b, int64(blkno)<<v.sb.BlockBits) != nil {
 		return nil
 	}
 	return b
@@ -560,7 +560,7 @@ func (v *Volume) systemInodes(ctx context.Context, bitmap ocfs2.Dinode) []uint64
 	)
 	for ; n > 0 && ctx.Err() == nil && first < 1<<62>>v.sb.BlockBits && !errors.Is(err, blockio.ErrEnd); first, n = first+piece, n-min(n, piece) {
 		part, off := buf[:min(n, piece)<<v.sb.BlockBits], int64(first)<<v.sb.BlockBits //nolint:gosec // checked
-		err = readFull(v.r, part, off)
+		err = blockio.ReadFull(v.r, part, off)
 		for i := range len(part) / bs {
 			blkno, b := first+uint64(i), part[i*bs:][:bs] //nolint:gosec // not negative
 			if blockio.Within(err, off+int64(i*bs), int64(bs)) != nil {

@@ -6,7 +6,6 @@ package volume
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -50,22 +49,10 @@ func (v *Volume) readBlocks(ctx context.Context, b []byte, blkno uint64) error {
 			Field: "block number", Got: fmt.Sprint(blkno), Want: fmt.Sprintf("less than %d, the volume's blocks", total),
 		}}
 	}
-	if err := readFull(v.r, b, int64(blkno)<<v.sb.BlockBits); err != nil {
+	if err := blockio.ReadFull(v.r, b, int64(blkno)<<v.sb.BlockBits); err != nil {
 		return fmt.Errorf("read block %d: %w", blkno, err)
 	}
 	return nil
-}
-
-// readFull fills b from off on; an end before that is [blockio.ErrEnd].
-func readFull(r io.ReaderAt, b []byte, off int64) error {
-	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	if errors.Is(err, io.EOF) {
-		return blockio.ErrEnd
-	}
-	return err
 }
 
 // Inode returns the inode in block ino. An inode's number is its block.

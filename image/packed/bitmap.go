@@ -94,7 +94,7 @@ func (b *bitmap) scan() iter.Seq2[*page, error] {
 				return
 			}
 			chunk := buf[:min(uint64(len(buf)), (b.pages-next)*PageSize)]
-			if err := readFull(b.r, chunk, b.off+int64(next)*PageSize); err != nil {
+			if err := image.ReadFull(b.r, chunk, b.off+int64(next)*PageSize); err != nil {
 				yield(nil, fmt.Errorf("read image bitmap from page %d on: %w", next, err))
 				return
 			}
@@ -144,7 +144,7 @@ func (b *bitmap) page(index uint64) (*page, error) {
 	p := &page{index: index}
 	if i, found := slices.BinarySearch(b.full, uint32(index)); found {
 		p.rank = b.rank[i]
-		if err := readFull(b.r, p.bits[:], b.off+int64(index)*PageSize); err != nil {
+		if err := image.ReadFull(b.r, p.bits[:], b.off+int64(index)*PageSize); err != nil {
 			return nil, fmt.Errorf("read page %d of the image bitmap: %w", index, err)
 		}
 		p.mask(b.blocks)

@@ -46,7 +46,7 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, image.ErrFormat
 	}
 	head := make([]byte, headSize)
-	if err := readFull(r, head, 0); err != nil {
+	if err := image.ReadFull(r, head, 0); err != nil {
 		return nil, fmt.Errorf("read image header: %w", err)
 	}
 	header, err := DecodeHeader(head)
@@ -186,7 +186,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := readFull(r.r, p, int64(1+rank)*bs+off%bs); err != nil {
+	if err := image.ReadFull(r.r, p, int64(1+rank)*bs+off%bs); err != nil {
 		return 0, fmt.Errorf("read block %d from the image: %w", first, err)
 	}
 	return len(p), atEnd
@@ -240,18 +240,4 @@ func (r *Reader) Close() error {
 		return c.Close()
 	}
 	return nil
-}
-
-// readFull fills p from offset off of r. A file that ends before p is full is
-// io.ErrUnexpectedEOF: it has become shorter than it was when it was opened.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case err == nil || errors.Is(err, io.EOF):
-		return io.ErrUnexpectedEOF
-	default:
-		return err
-	}
 }

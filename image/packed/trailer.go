@@ -168,7 +168,7 @@ func ReadTrailer(r io.ReaderAt, size int64) (*Trailer, error) {
 	}
 	t := new(Trailer)
 	footer := t.footer[:]
-	if err := readFull(r, footer, size-FooterSize); err != nil {
+	if err := image.ReadFull(r, footer, size-FooterSize); err != nil {
 		return nil, fmt.Errorf("read image footer: %w", err)
 	}
 	if string(footer[:len(footerMagic)]) != footerMagic {
@@ -205,7 +205,7 @@ func ReadTrailer(r io.ReaderAt, size int64) (*Trailer, error) {
 	t.Flags = Flags(le.Uint16(footer[offFooterFlags:]))
 	t.Root = [hashSize]byte(footer[offFooterRoot:])
 	t.Report = make([]byte, reportSize)
-	if err := readFull(r, t.Report, t.ImageSize); err != nil {
+	if err := image.ReadFull(r, t.Report, t.ImageSize); err != nil {
 		return nil, fmt.Errorf("read image report: %w", err)
 	}
 	if sha256.Sum256(t.Report) != [hashSize]byte(footer[offFooterReportHash:]) {
@@ -223,7 +223,7 @@ func endBehind(r io.ReaderAt, imageSize, size int64) (int64, error) {
 	buf := make([]byte, 1<<20)
 	for off := first; limit-off >= FooterSize; {
 		chunk := buf[:min(int64(len(buf)), limit-off)]
-		if err := readFull(r, chunk, off); err != nil {
+		if err := image.ReadFull(r, chunk, off); err != nil {
 			return 0, fmt.Errorf("read image at byte %d: %w", off, err)
 		}
 		for i := 0; ; i++ {
@@ -307,7 +307,7 @@ func (t *Trailer) Verify(ctx context.Context, r io.ReaderAt, parallel int) error
 // verifyPiece compares the hash of a piece. It overwrites buf.
 func (t *Trailer) verifyPiece(r io.ReaderAt, l leaf, buf []byte) error {
 	buf = buf[:min(image.PieceSize, t.ImageSize-l.off)]
-	if err := readFull(r, buf, l.off); err != nil {
+	if err := image.ReadFull(r, buf, l.off); err != nil {
 		return fmt.Errorf("read image at byte %d: %w", l.off, err)
 	}
 	if HashPiece(buf) != l.hash {
@@ -320,7 +320,7 @@ func (t *Trailer) verifyPiece(r io.ReaderAt, l leaf, buf []byte) error {
 // compares the root hash.
 func (t *Trailer) verifyRoot(ctx context.Context, r io.ReaderAt, leaves chan<- leaf) error {
 	record := make([]byte, recordSize)
-	if err := readFull(r, record, recordOff); err != nil {
+	if err := image.ReadFull(r, record, recordOff); err != nil {
 		return fmt.Errorf("read image record: %w", err)
 	}
 	root := newRoot(t.footer[:], record)
@@ -328,7 +328,7 @@ func (t *Trailer) verifyRoot(ctx context.Context, r io.ReaderAt, leaves chan<- l
 	buf := make([]byte, 1<<11*hashSize)
 	for off := int64(0); off < t.ImageSize; {
 		chunk := buf[:min(int64(len(buf)), pieces(t.ImageSize-off)*hashSize)]
-		if err := readFull(r, chunk, at); err != nil {
+		if err := image.ReadFull(r, chunk, at); err != nil {
 			return fmt.Errorf("read image hashes: %w", err)
 		}
 		root.Write(chunk)

@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"o2image/image"
 )
 
 // ErrFormat says that a file is not in the seekable format.
@@ -74,14 +76,14 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, ErrFormat
 	}
 	var head [4]byte
-	if err := readFull(r, head[:], 0); err != nil {
+	if err := image.ReadFull(r, head[:], 0); err != nil {
 		return nil, err
 	}
 	if le.Uint32(head[:]) != frameMagic {
 		return nil, ErrFormat // whether or not its end can be read
 	}
 	var footer [footerSize]byte
-	if err := readFull(r, footer[:], size-footerSize); err != nil {
+	if err := image.ReadFull(r, footer[:], size-footerSize); err != nil {
 		return nil, err
 	}
 	if le.Uint32(footer[5:]) != footerMagic {
@@ -104,7 +106,7 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 	}
 	s.table = size - length
 	var start [tableHeadSize]byte
-	if err := readFull(r, start[:], s.table-tableHeadSize); err != nil {
+	if err := image.ReadFull(r, start[:], s.table-tableHeadSize); err != nil {
 		return nil, err
 	}
 	if le.Uint32(start[:]) != tableMagic || int64(le.Uint32(start[4:])) != length {
@@ -119,17 +121,6 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 		zstd.WithDecoderMaxMemory(maxFrameSize),
 		zstd.WithDecoderMaxWindow(maxFrameSize))
 	return s, err
-}
-
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // load reads the table.
@@ -222,7 +213,7 @@ func (s *Reader) find(off int64) (*contents, error) {
 	g := sort.Search(len(s.groups), func(i int) bool { return s.groups[i].plain > off }) - 1
 	index := g * group
 	entries := make([]byte, min(group, s.frames-index)*s.entrySize)
-	if err := readFull(s.r, entries, s.table+int64(index)*int64(s.entrySize)); err != nil {
+	if err := image.ReadFull(s.r, entries, s.table+int64(index)*int64(s.entrySize)); err != nil {
 		return nil, fmt.Errorf("read seek table: %w", err)
 	}
 	at := s.groups[g]
@@ -282,7 +273,7 @@ func (s *Reader) forget(c *contents) {
 // decode reads a frame and decompresses it.
 func (s *Reader) decode(from, to place) ([]byte, error) {
 	packed := make([]byte, to.packed-from.packed)
-	if err := readFull(s.r, packed, from.packed); err != nil {
+	if err := image.ReadFull(s.r, packed, from.packed); err != nil {
 		return nil, err
 	}
 	size := to.plain - from.plain
