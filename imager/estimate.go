@@ -26,10 +26,14 @@ type Forecast struct {
 	Zstd    uint64       `json:"zstd"`    // bytes, compressed
 	Seconds float64      `json:"seconds"` // for reading alone
 	Classes []ClassCount `json:"classes"` // those of allocators with what is free
+
+	// Missing tells what damage kept from being counted. If there is any, the
+	// other numbers are the least that there is.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // Foresee returns what [Create] with the same options would make of a volume. It
-// writes nothing, and takes seconds. The volume is taken to be sound.
+// writes nothing, and takes seconds. It does not look for what damage hides.
 func Foresee(ctx context.Context, device string, opts CreateOptions) (*Forecast, error) {
 	opts.Load.Keep = -1 // reads are timed
 	src, err := openToCopy(ctx, device, sourceOptions{load: opts.Load, backup: opts.Superblock})
@@ -45,7 +49,7 @@ func Foresee(ctx context.Context, device string, opts CreateOptions) (*Forecast,
 		return nil, &OpError{"scan", device, err}
 	}
 	sb := src.super()
-	f := &Forecast{Volume: DescribeVolume(sb), Format: image.FormatPacked.String()}
+	f := &Forecast{Volume: DescribeVolume(sb), Format: image.FormatPacked.String(), Missing: totals.Missing}
 	for c := volume.ClassSuper; c <= volume.ClassSymlink; c++ {
 		if n := totals.Blocks[c]; n > 0 {
 			f.Blocks += n
@@ -137,11 +141,22 @@ func (s *sampler) class(ctx context.Context, runs []volume.Run) (read, small, se
 		buf = buf[:len(buf)+n]
 		segs = append(segs, blockio.Segment{Off: int64(r.Start) << bits, P: buf[len(buf)-n:]}) //nolint:gosec // inside the volume
 	}
+	failed := make(map[int]bool)
 	start := time.Now()
-	if err := blockio.ReadSegments(ctx, s.src, segs, blockio.ReadOptions{Gap: noGap}); err != nil {
+	err = blockio.ReadSegments(ctx, s.src, segs, blockio.ReadOptions{Gap: noGap, Failed: func(i int, _ error) { failed[i] = true }})
+	if err != nil {
 		return 0, 0, 0, err
 	}
 	seconds = time.Since(start).Seconds()
+	if len(failed) > 0 { // the others stand for them
+		got := make([]byte, 0, len(buf))
+		for i, seg := range segs {
+			if !failed[i] {
+				got = append(got, seg.P...)
+			}
+		}
+		buf = got
+	}
 	if s.redact != nil {
 		for b := range slices.Chunk(buf, s.src.super().BlockSize()) {
 			s.redact.Block(b)

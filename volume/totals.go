@@ -6,6 +6,7 @@ package volume
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,10 @@ type Totals struct {
 	Blocks  map[Class]uint64 // the set, without what was to be skipped
 	Samples map[Class][]Run  // blocks that stand for those of a class
 	Inodes  uint64           // in use, those of system files included
+
+	// Missing tells what damage kept from being counted. If there is any, a
+	// walk, which has other ways, may find more blocks than these.
+	Missing []string
 }
 
 // Run is the blocks from Start on to Start+Len-1.
@@ -41,8 +46,12 @@ const (
 	lookedAt = 64
 )
 
-// Totals returns the totals of a sound volume. It reads the inodes of all
-// system files, and a sample of the rest: some 50 MiB.
+// errNoTotals says that no allocator could be asked.
+var errNoTotals = errors.New("no allocator could be read, which would tell how much there is")
+
+// Totals returns the totals of a volume. It reads the inodes of all system files,
+// and a sample of the rest: some 50 MiB. What damage makes unreadable is not
+// looked for in other ways. It fails if no allocator can be read.
 func (v *Volume) Totals(ctx context.Context, skip Skip) (*Totals, error) {
 	t := &totaller{v: v, skip: skip, Totals: Totals{Blocks: make(map[Class]uint64), Samples: make(map[Class][]Run)}}
 	t.Blocks[ClassSuper] = min(v.sb.FirstClusterGroup, v.sb.Blocks()) + uint64(len(v.sb.Backups()))
@@ -52,15 +61,14 @@ func (v *Volume) Totals(ctx context.Context, skip Skip) (*Totals, error) {
 	for i := range spread(groups, sampleDescriptors) {
 		t.sample(ClassGroup, v.sb.GroupBlkno(i), 1)
 	}
-	files, err := v.systemFiles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.systemFiles(ctx, files); err != nil {
+	if err := t.systemFiles(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.users(ctx); err != nil {
 		return nil, err
+	}
+	if t.unread > 0 {
+		t.miss("what %d pieces of the sample would tell: %w", t.unread, t.unreadErr)
 	}
 	for class, n := range t.Blocks {
 		t.Blocks[class] = min(n, v.sb.Blocks()) // an allocator may say anything
@@ -73,6 +81,34 @@ type totaller struct {
 	v      *Volume
 	skip   Skip
 	inodes []ocfs2.Dinode // of the allocators of inodes, but for the global one
+
+	allocators int   // that could be read
+	unread     int   // pieces of the sample that could not be read
+	unreadErr  error // the first of them
+}
+
+func (t *totaller) miss(format string, args ...any) {
+	t.Missing = append(t.Missing, fmt.Errorf(format, args...).Error())
+}
+
+// read fills segments, and returns those of which that went well.
+func (t *totaller) read(ctx context.Context, segs []blockio.Segment) ([]blockio.Segment, error) {
+	bad := make(map[int]bool)
+	err := blockio.ReadSegments(ctx, t.v.r, segs, blockio.ReadOptions{InFlight: lookedAt, Failed: func(i int, err error) {
+		bad[i] = true
+		t.unread++
+		t.unreadErr = cmp.Or(t.unreadErr, fmt.Errorf("read block %d: %w", segs[i].Off>>t.v.sb.BlockBits, err))
+	}})
+	if len(bad) == 0 {
+		return segs, err
+	}
+	var good []blockio.Segment
+	for i, s := range segs {
+		if !bad[i] {
+			good = append(good, s)
+		}
+	}
+	return good, err
 }
 
 // spread yields at most want of the numbers below n, at equal distances.
@@ -95,27 +131,60 @@ func (t *totaller) sample(class Class, start, n uint64) {
 
 // systemFiles counts what belongs to the system files, and to the system
 // directory and the root directory.
-func (t *totaller) systemFiles(ctx context.Context, files map[string]uint64) error {
+func (t *totaller) systemFiles(ctx context.Context) error {
+	files, err := t.v.systemFiles(ctx)
+	if err != nil {
+		t.miss("%w", err)
+	}
+	for _, name := range counted(t.v.sb) {
+		if _, ok := files[name]; !ok && err == nil {
+			t.miss("%s: it is not in the system directory", name)
+		}
+	}
 	names := make(map[uint64]string)
 	for name, ino := range files {
 		names[ino] = name
 	}
-	names[t.v.sb.SystemDir], names[t.v.sb.Root] = "", ""
+	names[t.v.sb.SystemDir], names[t.v.sb.Root] = "system directory", "root directory"
 	for _, ino := range slices.Sorted(maps.Keys(names)) {
 		d, err := t.v.Inode(ctx, ino)
+		if err == nil {
+			t.Inodes++
+			err = t.systemFile(ctx, d, names[ino])
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return fmt.Errorf("system file %q: %w", names[ino], err)
+			t.miss("%s: %w", names[ino], err)
 		}
-		t.Inodes++
-		if err := t.systemFile(ctx, d, names[ino]); err != nil {
-			return fmt.Errorf("system file %q: %w", names[ino], err)
-		}
+	}
+	if t.allocators == 0 {
+		return fmt.Errorf("%w: %s", errNoTotals, t.Missing[0])
 	}
 	return nil
 }
 
+// counted names the system files that much of an image comes from.
+func counted(sb *ocfs2.SuperBlock) []string {
+	names := []string{"global_inode_alloc"}
+	for slot := range min(sb.MaxSlots, ocfs2.MaxSlots) {
+		for _, kind := range []string{"inode_alloc", "extent_alloc", "journal"} {
+			names = append(names, SlotFile(kind, slot))
+		}
+	}
+	return names
+}
+
 func (t *totaller) systemFile(ctx context.Context, d ocfs2.Dinode, name string) error {
-	switch r := roleOf(name); {
+	r := roleOf(name)
+	if r == roleInodes || r == roleExtents {
+		if d.Union() != ocfs2.UnionChain {
+			return errors.New("its inode is not that of an allocator")
+		}
+		t.allocators++
+	}
+	switch {
 	case r == roleInodes && name != "global_inode_alloc":
 		t.inodes = append(t.inodes, d)
 		fallthrough
@@ -184,7 +253,8 @@ func (t *totaller) contents(ctx context.Context, inodes []ocfs2.Dinode, count fu
 			wants(d.XattrLoc())
 		}
 	}
-	if err := blockio.ReadSegments(ctx, t.v.r, segs, blockio.ReadOptions{InFlight: lookedAt}); err != nil {
+	segs, err := t.read(ctx, segs)
+	if err != nil {
 		return err
 	}
 	for _, s := range segs {
@@ -291,14 +361,15 @@ func (t *totaller) groups(ctx context.Context, allocators []ocfs2.Dinode) ([]ocf
 		for i, blkno := range level {
 			segs[i] = blockio.Segment{Off: int64(blkno) << t.v.sb.BlockBits, P: buf[i*bs:][:bs]}
 		}
-		if err := blockio.ReadSegments(ctx, t.v.r, segs, blockio.ReadOptions{InFlight: lookedAt}); err != nil {
+		segs, err := t.read(ctx, segs)
+		if err != nil {
 			return nil, err
 		}
-		for i, blkno := range level {
-			if ocfs2.KindGroup.Identity(segs[i].P, blkno, t.v.sb.Generation) != nil {
+		for _, s := range segs {
+			if ocfs2.KindGroup.Identity(s.P, uint64(s.Off)>>t.v.sb.BlockBits, t.v.sb.Generation) != nil {
 				continue
 			}
-			gd := ocfs2.AsGroupDesc(segs[i].P)
+			gd := ocfs2.AsGroupDesc(s.P)
 			found = append(found, gd)
 			if link := gd.NextGroup(); t.v.sb.Contains(link, 1) {
 				next = append(next, link)
@@ -349,12 +420,16 @@ func (t *totaller) users(ctx context.Context) error {
 		if !t.skip.Free || p.used() > 0 {
 			t.sample(ClassInode, p.start, uint64(p.n)) //nolint:gosec // positive
 		}
-		if p.used() == 0 {
+		if p.used() == 0 || !t.v.sb.Contains(p.start, uint64(p.n)) { //nolint:gosec // positive
 			continue
 		}
 		buf := make([]byte, p.n*bs)
-		if err := t.v.readBlocks(ctx, buf, p.start); err != nil {
+		got, err := t.read(ctx, []blockio.Segment{{Off: int64(p.start) << t.v.sb.BlockBits, P: buf}})
+		if err != nil {
 			return err
+		}
+		if len(got) == 0 {
+			continue
 		}
 		var inodes []ocfs2.Dinode
 		for i := range p.n {

@@ -6,6 +6,7 @@ package volume_test
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"o2image/internal/ocfs2test"
@@ -23,6 +24,9 @@ func TestTotals(t *testing.T) {
 				totals, err := v.Totals(t.Context(), skip)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if len(totals.Missing) > 0 {
+					t.Errorf("not counted: %q", totals.Missing)
 				}
 				meta, err := v.Metadata(t.Context(), volume.Options{Skip: skip})
 				if err != nil {
@@ -52,6 +56,63 @@ func TestTotals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTotalsOfDamaged breaks the inodes that totals are read from, one at a time: the
+// others are counted, and what is not is named.
+func TestTotalsOfDamaged(t *testing.T) {
+	sound, f := openFile(t, ocfs2test.Unpack(t, "plain-b1k").Path)
+	want, err := sound.Totals(t.Context(), volume.Skip{})
+	if err != nil || len(want.Missing) > 0 {
+		t.Fatal(err, want.Missing)
+	}
+	contents, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := map[string]uint64{"root directory": sound.Super().Root}
+	for _, name := range []string{"global_inode_alloc", "inode_alloc:0000", "inode_alloc:0001", "extent_alloc:0000", "journal:0001", "slot_map"} {
+		d, err := sound.SystemFile(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken[name] = d.Blkno()
+	}
+	for name, ino := range broken {
+		b := bytes.Clone(contents)
+		clear(b[ino<<10:][:1<<10])
+		v, err := volume.Open(t.Context(), bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := v.Totals(t.Context(), volume.Skip{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(got.Missing) != 1 || !strings.HasPrefix(got.Missing[0], name+": block ") {
+			t.Errorf("%s: missing: %q", name, got.Missing)
+		}
+		less := false
+		for c := volume.ClassSuper; c <= volume.ClassSymlink; c++ {
+			less = less || got.Blocks[c] < want.Blocks[c]
+			// Samples of other inodes may tell more.
+			if c <= volume.ClassSystem && got.Blocks[c] > want.Blocks[c] {
+				t.Errorf("%s: class %v: %d blocks, the sound volume has %d", name, c, got.Blocks[c], want.Blocks[c])
+			}
+		}
+		if !less && name != "root directory" && name != "inode_alloc:0001" { // of which what it has is inline, or nothing
+			t.Errorf("%s: as many blocks as on the sound volume", name)
+		}
+	}
+	clear(contents[sound.Super().SystemDir<<10:][:1<<10])
+	v, err := volume.Open(t.Context(), bytes.NewReader(contents))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Totals(t.Context(), volume.Skip{}); err == nil || !strings.Contains(err.Error(), "no allocator could be read") {
+		t.Errorf("without the system directory: %v", err)
 	}
 }
 

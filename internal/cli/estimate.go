@@ -23,9 +23,23 @@ func (p *program) estimate(ctx context.Context, device string, o rootOptions) er
 		return p.explain(err, device)
 	}
 	if o.json {
-		return printJSON(p.stdout, f)
+		err = printJSON(p.stdout, f)
+	} else {
+		err = printForecast(p.stdout, f)
 	}
-	return printForecast(p.stdout, f)
+	if err != nil || len(f.Missing) == 0 {
+		return err
+	}
+	// One line for what is always to be said, and the others as in a summary.
+	for i, text := range f.Missing {
+		if rest := len(f.Missing) - i; i == maxSummary-2 && rest > 1 {
+			p.say("and %d more", rest)
+			break
+		}
+		p.say("not counted: %s", escape(text))
+	}
+	p.say("the volume is damaged: an image of it has at least this size")
+	return errIncomplete
 }
 
 // printForecast prints a forecast for people.

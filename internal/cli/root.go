@@ -197,7 +197,8 @@ volume these are nearly all of the image. Several are separated by commas.`)
 	addSwitch(flags, &o.estimate, "estimate", "", `write nothing, but tell within seconds how large the image would be, plain
 and compressed, and how long it takes to read it: from the totals of the
 allocators and a sample. image_file may be left out. What --sweep would
-find is not in it.`)
+find is not in it. Where damage keeps something from being counted that is
+said, the size is the least that it is, and the exit status is 3.`)
 	addSwitch(flags, &o.json, "json", "", `print what --estimate tells as an object in JSON.`)
 	addProgress(flags, &o.progress)
 
