@@ -6,7 +6,9 @@ package imager
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"sync"
 	"time"
 
 	"o2image/blockio"
@@ -28,11 +30,12 @@ type ConvertOptions struct {
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
-// changes no block. The source may be compressed. Neither source nor target can
+// changes no block. Where the source is damaged, be it by its hashes or because a part
+// of it cannot be read, what there is is converted: see [Report.Damage]. The source may be compressed. Neither source nor target can
 // be a block device: to make an image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	start := time.Now()
-	src, err := openToCopy(ctx, source, sourceOptions{load: opts.Load})
+	src, err := openToCopy(ctx, source, sourceOptions{load: opts.Load, salvage: &blockio.SalvageOptions{}})
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +55,11 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, err
 	}
 	report := &Report{Program: opts.Program, Created: creation(opts.Time)}
-	c := &copier{src: src, name: source, blockSize: src.super().BlockSize(), strict: true, progress: opts.Progress}
+	in := &faultReader{r: src}
+	c := &copier{src: in, name: source, blockSize: src.super().BlockSize(), progress: opts.Progress}
 	var p *plan
 	if src.packed != nil {
-		c.gap = noGap
-		p, err = unpack(ctx, src, report)
-		c.absent = sortedRuns(report.NotRead, src.super().Blocks())
+		p, err = unpack(ctx, src, c, report)
 	} else {
 		c.holes, c.texts = src.holes(), true
 		p, err = pack(ctx, src, report, opts.Progress)
@@ -66,35 +68,59 @@ func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*
 		return nil, &OpError{"read", source, err}
 	}
 	src.walked()
+	p.copied = func() {
+		if report.Damage == "" && in.fault != nil {
+			report.Damage = in.fault.Error()
+		}
+	}
 	err = p.write(ctx, c, dest, false)
 	report.Run = src.ran(target, start)
 	return report, err
 }
 
-// unpack plans a raw image of a packed one. The report is that of the source,
-// if it has one. A raw image has no hashes: what those of the source show to be
-// damaged has to be said now.
-func unpack(ctx context.Context, src *Source, report *Report) (*plan, error) {
-	carried, err := src.Report()
-	if err != nil {
-		return nil, err
-	}
-	if carried != nil {
-		carried.Program, carried.Created = report.Program, report.Created
-		*report = *carried
-	}
-	report.Volume = DescribeVolume(src.super())
-	trailer, err := src.packed.Trailer()
-	if err != nil {
-		return nil, err
-	}
-	if trailer != nil {
-		if err := src.Verify(ctx, trailer, verifiers); ctx.Err() != nil {
-			return nil, ctx.Err()
-		} else if err != nil {
-			report.Damage = err.Error()
+// faultReader remembers why something could not be read: of all reads the one that
+// lies first.
+type faultReader struct {
+	r     io.ReaderAt
+	mu    sync.Mutex
+	fault error
+	at    int64 // of fault
+}
+
+func (f *faultReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.r.ReadAt(p, off)
+	if n < len(p) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if at := off + int64(n); f.fault == nil || at < f.at {
+			f.fault, f.at = err, at
 		}
 	}
+	return n, err
+}
+
+// unpack plans a raw image of a packed one that c copies. The report is that of the
+// source, if it has one. A raw image has no hashes: what those of the source show to
+// be damaged has to be said now.
+func unpack(ctx context.Context, src *Source, c *copier, report *Report) (*plan, error) {
+	c.gap, c.texts = noGap, true
+	trailer, err := src.packed.Trailer()
+	if err == nil && trailer != nil {
+		var carried *Report
+		if carried, err = decodeReport(trailer.Report); err == nil {
+			carried.Program, carried.Created = report.Program, report.Created
+			*report = *carried
+			c.absent, c.texts = sortedRuns(report.NotRead, src.super().Blocks()), false
+			err = src.Verify(ctx, trailer, verifiers)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		report.Damage = err.Error()
+	}
+	report.Volume = DescribeVolume(src.super())
 	redaction := image.RedactionExact // what 1.8.7 makes
 	if record, ok := src.packed.Record(); ok {
 		redaction = record.Redaction

@@ -105,7 +105,7 @@ func (p *plan) writeTo(ctx context.Context, c *copier, dest destination, out out
 	if err != nil {
 		return err
 	}
-	p.report.NotRead = append(p.report.NotRead, coarse(c.missing(), maxNotRead)...)
+	p.report.NotRead = coarse(sortedRuns(append(p.report.NotRead, c.missing()...), math.MaxUint64), maxNotRead)
 	p.report.Interrupted = p.report.Interrupted || c.interrupted
 	p.report.Redacted.Inodes += c.inodes.Load()
 	p.report.Redacted.Bytes += c.bytes.Load()

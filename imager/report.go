@@ -33,7 +33,7 @@ type Report struct {
 	Redacted    Redacted           `json:"redacted"`
 	NotRead     []image.Run        `json:"not_read,omitempty"`    // blocks that were not read when they were copied
 	Interrupted bool               `json:"interrupted,omitempty"` // reading was stopped: metadata that was not found by then is missing too
-	Damage      string             `json:"damage,omitempty"`      // of the image that this one was converted from, by its hashes
+	Damage      string             `json:"damage,omitempty"`      // of the image that this one was converted from: the first that was found
 	Findings    []volume.Finding   `json:"findings,omitempty"`
 	Found       int                `json:"found,omitempty"`    // findings in all; the list is bounded
 	Warnings    []string           `json:"warnings,omitempty"` // what a person should know although nothing is missing

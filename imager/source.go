@@ -90,12 +90,13 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 	}
 	r, size := s.contents()
 	if s.packed != nil {
-		r = s.packed
-	} else {
-		if opts.salvage != nil && s.zstd != nil {
-			s.salvager = blockio.NewSalvager(r, size, *opts.salvage)
-			r = s.salvager
-		}
+		r, size = s.packed, s.packed.Size()
+	}
+	if opts.salvage != nil && s.isImage() {
+		s.salvager = blockio.NewSalvager(r, size, *opts.salvage)
+		r = s.salvager
+	}
+	if s.packed == nil {
 		if opts.earlier != nil {
 			s.setBlockSize(opts.earlier.src.super())
 			var err error
@@ -137,15 +138,23 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 	return nil
 }
 
+// isImage reports whether the volume lies in the file in another form: its offsets
+// are not those of the file.
+func (s *Source) isImage() bool { return s.packed != nil || s.zstd != nil }
+
 // setBlockSize tells the salvager what is worth trying by itself: what is smaller
 // than the device reads is not.
 func (s *Source) setBlockSize(sb *ocfs2.SuperBlock) {
-	s.salvager.SetBlockSize(max(sb.BlockSize(), s.dev.SectorSize()))
+	size := sb.BlockSize()
+	if !s.isImage() {
+		size = max(size, s.dev.SectorSize())
+	}
+	s.salvager.SetBlockSize(size)
 }
 
 // probeImage finds out whether the source is a compressed file and whether it is
-// a packed image. A compressed file is read by way of plain: its frames are read
-// whole or not at all.
+// a packed image. Images are read by way of plain: frames whole or not at all, and
+// errors are about the volume.
 func (s *Source) probeImage(plain paced) error {
 	z, err := openSeekable(s.in)
 	if z != nil {
@@ -157,6 +166,10 @@ func (s *Source) probeImage(plain paced) error {
 	p, err := packed.Open(s.contents())
 	if errors.Is(err, image.ErrFormat) {
 		return nil
+	}
+	if err == nil && s.salvager != nil && s.zstd == nil { // what is salvaged is blocks of the volume, not bytes of the file
+		s.in = plain
+		p, err = packed.Open(s.contents())
 	}
 	s.packed = p
 	return err
@@ -184,7 +197,7 @@ func (s *Source) contents() (io.ReaderAt, int64) {
 // earlier image nothing does: that may have blocks where the device has a hole, which
 // in a copy of a failing disk is what could not be copied.
 func (s *Source) holes() *blockio.Device {
-	if s.overlaid || s.packed != nil || s.zstd != nil {
+	if s.overlaid || s.isImage() {
 		return nil
 	}
 	return s.dev

@@ -198,9 +198,12 @@ func (s *Reader) frame(off int64) (*contents, error) {
 		c = s.remember(found)
 	}
 	c.once.Do(func() {
-		if c.p, c.err = s.decode(c.from, c.to); c.err != nil {
-			s.forget(c)
+		var packed []byte
+		if packed, c.err = s.read(c.from, c.to); c.err != nil {
+			s.forget(c) // it may be there the next time, which a frame that is damaged is not
+			return
 		}
+		c.p, c.err = s.decode(packed, c.to.plain-c.from.plain)
 	})
 	if c.err != nil {
 		return nil, fmt.Errorf("frame of zstd at byte %d: %w", c.from.packed, c.err)
@@ -270,13 +273,14 @@ func (s *Reader) forget(c *contents) {
 	s.cache = slices.DeleteFunc(s.cache, func(other *contents) bool { return other == c })
 }
 
-// decode reads a frame and decompresses it.
-func (s *Reader) decode(from, to place) ([]byte, error) {
+// read reads a frame.
+func (s *Reader) read(from, to place) ([]byte, error) {
 	packed := make([]byte, to.packed-from.packed)
-	if err := image.ReadFull(s.r, packed, from.packed); err != nil {
-		return nil, err
-	}
-	size := to.plain - from.plain
+	return packed, image.ReadFull(s.r, packed, from.packed)
+}
+
+// decode decompresses a frame of which size bytes are to come.
+func (s *Reader) decode(packed []byte, size int64) ([]byte, error) {
 	p, err := s.dec.DecodeAll(packed, make([]byte, 0, size))
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 func (p *program) newConvertCommand() *cobra.Command {
 	var (
 		opts     o2image.ConvertOptions
+		report   string
 		progress bool
 	)
 	cmd := &cobra.Command{
@@ -25,8 +26,9 @@ func (p *program) newConvertCommand() *cobra.Command {
 format. It asks nothing, and changes nothing in the blocks. Neither is a
 block device: the one is made an image without a command, and the other
 written with -I. The source may be compressed, and the target is with --zstd.
-Of a packed image the hashes are compared: if it was damaged on the way the
-exit status is 3.
+Of a packed image the hashes are compared. If the source was damaged on the
+way, or its end is missing, what there is is converted, and the exit status is
+3: blocks that cannot be read hold the text O2IMAGE-NOTREAD, again and again.
 `,
 		Example: `The raw form of a packed image:
 
@@ -35,10 +37,11 @@ exit status is 3.
 		DisableFlagsInUseLine: true,
 		Args:                  operands(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.convert(cmd.Context(), args[0], args[1], opts, progress)
+			return p.convert(cmd.Context(), args[0], args[1], opts, report, progress)
 		},
 		ValidArgsFunction: completeFiles,
 	}
+	cmd.Flags().Var((*fileName)(&report), "report", `write to `+"`file`"+` what was copied, found and left out, as JSON.`)
 	addZstd(cmd.Flags(), &opts.Zstd)
 	addLoad(cmd.Flags(), &opts.Load)
 	addProgress(cmd.Flags(), &progress)
@@ -47,12 +50,15 @@ exit status is 3.
 }
 
 // convert writes the image source to target in the other format.
-func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions, progress bool) error {
+func (p *program) convert(ctx context.Context, source, target string, opts o2image.ConvertOptions, reportFile string, progress bool) error {
 	if source == toStdout || target == toStdout {
 		return errors.New("convert reads and writes files only; one that is called - is ./-")
 	}
 	if isUndoFile(target) {
 		return &o2image.OpError{Op: "open", Name: target, Err: errUndoFile}
+	}
+	if err := checkReportFile(reportFile, source, target); err != nil {
+		return err
 	}
 	var err error
 	if opts.Time, err = imageTime(); err != nil {
@@ -74,5 +80,5 @@ func (p *program) convert(ctx context.Context, source, target string, opts o2ima
 	if report != nil && report.Format != o2image.FormatPacked.String() {
 		packed = source
 	}
-	return p.account(report, err, rootOptions{}, packed, source, target)
+	return p.account(report, err, rootOptions{report: reportFile}, packed, source, target)
 }

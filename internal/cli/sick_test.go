@@ -170,6 +170,50 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestConvertUnreadable converts an image from a disk that fails: all but the block
+// that cannot be read is there.
+func TestConvertUnreadable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	packed, whole, out := filepath.Join(dir, "packed"), filepath.Join(dir, "whole"), filepath.Join(dir, "out")
+	if status := start(t, ocfs2test.Unpack(t, "plain-b1k").Path, packed).wait(); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	if status := start(t, "convert", packed, whole).wait(); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	sick := sickfs.Mount(t, packed, func(r sickfs.Read) syscall.Errno {
+		if r.Touches(5<<20, 4096) {
+			return syscall.EIO
+		}
+		return 0
+	})
+	run := start(t, "convert", sick.Path, out)
+	if status := run.wait(); status != 3 || !strings.Contains(run.stderr.String(), "input/output error") {
+		t.Fatalf("exit status %d: %s", status, run.stderr.String())
+	}
+	want, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(out)
+	if err != nil || len(got) != len(want) {
+		t.Fatal(err, len(got), len(want))
+	}
+	text := bytes.Repeat([]byte("O2IMAGE-NOTREAD\n"), 64)
+	lost := 0
+	for at := 0; at < len(want); at += 1024 {
+		if g := got[at:][:1024]; bytes.Equal(g, text) {
+			lost++
+		} else if !bytes.Equal(g, want[at:][:1024]) {
+			t.Errorf("block %d is not that of the image", at>>10)
+		}
+	}
+	if lost != 4 {
+		t.Errorf("%d blocks were not read, want those of 4096 bytes", lost)
+	}
+}
+
 // TestInterruptedTwice ends a run at once by a second signal.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
