@@ -97,6 +97,7 @@ var (
 	ErrOwnVolume    = imager.ErrOwnVolume
 	ErrMapExists    = imager.ErrMapExists
 	ErrNoMap        = imager.ErrNoMap
+	ErrFromDevice   = imager.ErrFromDevice
 	ErrOtherVolume  = imager.ErrOtherVolume
 	ErrRedacted     = imager.ErrRedacted
 	ErrStopped      = blockio.ErrStopped

@@ -60,6 +60,8 @@ var (
 	ErrMapExists = errors.New("there is a map of an earlier run")
 	// ErrNoMap says that an image is to be gone on from without a map.
 	ErrNoMap = errors.New("there is no map of what is in the image")
+	// ErrFromDevice says that what is to be gone on from is the device.
+	ErrFromDevice = errors.New("this is the device itself, and no image of it")
 	// ErrOtherVolume says that an image to go on from is not that of the volume
 	// on the device.
 	ErrOtherVolume = errors.New("the device does not hold the volume of the image")

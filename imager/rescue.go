@@ -35,7 +35,7 @@ func openRescue(ctx context.Context, device string, opts CreateOptions, dest *de
 		return r, nil
 	}
 	if err := r.distinct(device, opts, dest); err != nil {
-		return nil, &OpError{"write the map", opts.Map, err}
+		return nil, during("write the map", opts.Map, err)
 	}
 	m, err := readMap(opts.Map)
 	if err != nil {
@@ -75,7 +75,10 @@ func (r *rescue) distinct(device string, opts CreateOptions, dest *destination) 
 		return nil //nolint:nilerr // to be said when it is opened
 	}
 	from, err := blockio.Identify(opts.From)
-	if err == nil && (blockio.SameFile(from, id) || blockio.SameFile(from, source)) || blockio.SameFile(id, source) {
+	if err == nil && blockio.SameFile(from, source) {
+		return &OpError{"resume from", opts.From, ErrFromDevice}
+	}
+	if err == nil && blockio.SameFile(from, id) || blockio.SameFile(id, source) {
 		return ErrSameFile
 	}
 	return nil

@@ -57,7 +57,11 @@ func (p *program) install(ctx context.Context, device, image string, o rootOptio
 			err = hintError{err, advice}
 		}
 	}
-	return p.account(report, err, o, image, device, image, o.undo)
+	told := image
+	if o.raw {
+		told = "" // of what was found in a raw image it says nothing
+	}
+	return p.account(report, err, o, told, device, image, o.undo)
 }
 
 // toComplete says what to do about a device onto which not everything was written.

@@ -74,7 +74,7 @@ func hint(err error) string {
 	case errors.Is(err, o2image.ErrMapExists):
 		return "to go on from the image that it belongs to: --from IMAGE; to begin anew, remove it"
 	case errors.Is(err, o2image.ErrNoMap):
-		return "name the map that was written with the image: --map FILE"
+		return "name the map that was written with the image, or if that is a packed one any new file: --map FILE"
 	case errors.Is(err, o2image.ErrRedacted):
 		return "without --exact it will do, unless it is a private one"
 	case errors.Is(err, o2image.ErrNeedsForce):

@@ -26,8 +26,8 @@ const maxSummary = 10
 
 // account says what a run that wrote an image or a volume came to, and writes
 // the report of it. It returns err, or errIncomplete if the run was not
-// complete. report may be nil if err is not. image is the image that the report
-// is in, empty if it is in none.
+// complete. report may be nil if err is not. image is the packed image that tells
+// what was found, empty if none does.
 func (p *program) account(report *o2image.Report, err error, o rootOptions, image string, files ...string) error {
 	if report == nil {
 		return err
@@ -48,7 +48,7 @@ func (p *program) account(report *o2image.Report, err error, o rootOptions, imag
 		p.sayFindings(report)
 		p.saySummary(report)
 	case err == nil:
-		for _, line := range summary(report, p.whereAll(o.report, image)) {
+		for _, line := range summary(report, resuming(report, o, image), p.whereAll(report, o, image)) {
 			p.say("%s", line)
 		}
 	}
@@ -58,12 +58,24 @@ func (p *program) account(report *o2image.Report, err error, o rootOptions, imag
 	return err
 }
 
-// whereAll says where all findings are.
-func (p *program) whereAll(report, image string) string {
-	if report != "" {
-		return "all of it is in " + escape(report)
+// resuming says how what an interrupted run lacks can be had.
+func resuming(report *o2image.Report, o rootOptions, image string) string {
+	switch {
+	case report.Format == o2image.FormatPacked.String() || o.reading.mapFile != "":
+		return "interrupted: --map and --from make a whole image of this one"
+	case image != "":
+		return "interrupted: --map and --from make a whole image of " + escape(image)
 	}
-	if info, err := os.Stat(image); err == nil && info.Mode().IsRegular() {
+	return "interrupted: a new run makes a whole image; only with --map can it go on from a raw one"
+}
+
+// whereAll says where all findings are. What an image does not know is that it is
+// damaged.
+func (p *program) whereAll(report *o2image.Report, o rootOptions, image string) string {
+	if o.report != "" {
+		return "all of it is in " + escape(o.report)
+	}
+	if info, err := os.Stat(image); err == nil && info.Mode().IsRegular() && report.Damage == "" {
 		return fmt.Sprintf("to see all of it: %s info %s", p.name, escape(image))
 	}
 	return "to have all of it written down: --report FILE"
@@ -77,11 +89,12 @@ type kind struct {
 
 // summary puts what was found wrong into at most maxSummary lines: how often
 // each kind of it was found, with the first of them, the worst kinds before the
-// others. The last line is where. There are no lines if nothing was found.
-func summary(report *o2image.Report, where string) []string {
+// others. The first line, if the run was interrupted, is resume, the last line is
+// where. There are no lines if nothing was found.
+func summary(report *o2image.Report, resume, where string) []string {
 	var lines []string
 	if report.Interrupted {
-		lines = append(lines, "interrupted: --map and --from make a whole image of this one")
+		lines = append(lines, resume)
 	}
 	if report.Damage != "" {
 		lines = append(lines, escape(report.Damage))

@@ -50,7 +50,7 @@ func TestSummary(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(test.want, summary(&test.report, "where")); diff != "" {
+			if diff := cmp.Diff(test.want, summary(&test.report, "resume", "where")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -62,7 +62,7 @@ func TestSummary(t *testing.T) {
 		for c := range kinds {
 			list = append(list, find(volume.Damaged, volume.Class(c), c+1)...)
 		}
-		lines := summary(&o2image.Report{Findings: list, Found: len(list)}, "where")
+		lines := summary(&o2image.Report{Findings: list, Found: len(list)}, "resume", "where")
 		total := 0
 		for _, line := range lines {
 			var n int

@@ -58,7 +58,8 @@ blocks bear. What could not be read or followed all the same is left out, and
 the exit status and the report say so.
 A first signal ends only the reading: the image is completed with what was
 read by then, and with --map and --from a second run reads the rest. In a raw
-image nothing but the map and the report tells what is missing.
+image nothing but the map and the report tells what is missing: without a map
+of it, nothing goes on from there.
 
 The image is packed: the blocks one after the other, with a bitmap that
 tells their places. With -r it is raw: a sparse file as long as the volume

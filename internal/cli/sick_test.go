@@ -170,6 +170,39 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestInterruptedRaw ends a run that makes a raw image by a signal: without a map
+// nothing can go on from there.
+func TestInterruptedRaw(t *testing.T) {
+	t.Parallel()
+	for _, withMap := range []bool{false, true} {
+		hangs := make(chan struct{})
+		sick := sickfs.Mount(t, ocfs2test.Unpack(t, "plain-b1k").Path, func(r sickfs.Read) syscall.Errno {
+			if r.N < 30 {
+				return 0
+			}
+			if r.N == 30 {
+				close(hangs)
+			}
+			return sickfs.Hang
+		})
+		dir := t.TempDir()
+		args := []string{"-r", "--read-timeout", "0", sick.Path, filepath.Join(dir, "out")}
+		want := "o2image: interrupted: a new run makes a whole image; only with --map can it go on from a raw one\n"
+		if withMap {
+			args = append([]string{"--map", filepath.Join(dir, "map")}, args...)
+			want = "o2image: interrupted: --map and --from make a whole image of this one\n"
+		}
+		run := start(t, args...)
+		<-hangs
+		if err := run.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if status := run.wait(); status != 130 || !strings.Contains(run.stderr.String(), want) {
+			t.Errorf("with a map: %t: exit status %d: %s", withMap, status, run.stderr.String())
+		}
+	}
+}
+
 // TestConvertUnreadable converts an image from a disk that fails: all but the block
 // that cannot be read is there.
 func TestConvertUnreadable(t *testing.T) {
