@@ -94,6 +94,7 @@ var (
 	ErrUndoFile     = imager.ErrUndoFile
 	ErrUndoPlace    = imager.ErrUndoPlace
 	ErrOtherTarget  = imager.ErrOtherTarget
+	ErrReadOnly     = imager.ErrReadOnly
 	ErrOwnVolume    = imager.ErrOwnVolume
 	ErrMapExists    = imager.ErrMapExists
 	ErrNoMap        = imager.ErrNoMap

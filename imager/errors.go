@@ -48,6 +48,8 @@ var (
 	ErrOtherTarget = errors.New("the undo file was made for another target")
 	// ErrTooSmall says that a device is shorter than the volume in the image.
 	ErrTooSmall = errors.New("the device is smaller than the volume")
+	// ErrReadOnly says that a device takes no writes.
+	ErrReadOnly = errors.New("the device is set read-only")
 	// ErrOwnVolume says that a redacted image with a dirty journal is to be
 	// restored onto the volume that it was made of: replaying that journal
 	// would write zeros over the contents of small files.

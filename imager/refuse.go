@@ -67,6 +67,13 @@ func (r *reasons) ofDevice(ctx context.Context, name string, size int64, force b
 		if held && !mounted {
 			r.add(ErrHeld)
 		}
+		readOnly, err := blockio.ReadOnly(name)
+		if err != nil {
+			return err
+		}
+		if readOnly {
+			r.addFinal(ErrReadOnly)
+		}
 		dev, err := blockio.Open(name)
 		if err != nil {
 			return err

@@ -69,6 +69,8 @@ func hint(err error) string {
 		return compression(op.Name)
 	case isOp && (errors.Is(err, o2image.ErrUnsupported) || errors.Is(err, o2image.ErrNotOCFS2) && cause(op.Err) != o2image.ErrNotOCFS2.Error()):
 		return escape(cause(op.Err))
+	case isOp && errors.Is(err, o2image.ErrReadOnly):
+		return "nothing was written; to make it writable: blockdev --setrw " + escape(op.Name)
 	case errors.Is(err, o2image.ErrOwnVolume):
 		return "mounted, it would lose the contents of small files; use an image made with --exact, or --force to lose them"
 	case errors.Is(err, o2image.ErrMapExists):

@@ -164,7 +164,7 @@ where image_file can have holes. With -I, image_file is a raw image.`)
 	addSwitch(flags, &o.install, "install", "I", `write the metadata in image_file to device. CAUTION: this overwrites a
 volume. It asks first, on standard output; an answer that starts with y or
 Y goes on. The image is verified, and the device is refused if it is
-mounted, in use, too small, or an image itself, or if another node uses the
+mounted, in use, read-only, too small or an image itself, or if another node uses the
 volume on it: where there is a heartbeat, it is watched for 4 seconds. File data on a
 device stays; the blocks of the image replace what is in their places. If
 image_file is an undo file (see --undo), what it holds is brought back.`)
