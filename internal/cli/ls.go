@@ -100,7 +100,9 @@ func (p *program) list(ctx context.Context, name, top string, o listOptions) err
 			err = listFile(ctx, out, v, f, o)
 		}
 		if err != nil {
-			out.Flush()
+			if err := out.Flush(); err != nil {
+				return err // which says the same of every file
+			}
 			p.say("%s: %s", escape(f.Path), escape(err.Error()))
 			result = errFailed
 		}
