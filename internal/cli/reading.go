@@ -54,12 +54,17 @@ func (o *readOptions) checkMap(report string) error {
 	return nil
 }
 
-// refuseWithInstall returns an error if an option was given that means nothing with
-// -I.
-func refuseWithInstall(flags *pflag.FlagSet) error {
-	for _, name := range []string{"exact", "zstd", "skip", "sweep", "superblock", "retries", "read-timeout", "map", "from"} {
+var (
+	notWithInstall  = []string{"exact", "zstd", "skip", "sweep", "superblock", "retries", "read-timeout", "map", "from"}
+	notWithEstimate = []string{"retries", "read-timeout", "map", "from", "report"}
+)
+
+// refuseWith returns an error if one of the options was given, all for making an image,
+// that mean nothing with the option other.
+func refuseWith(other string, flags *pflag.FlagSet, options []string) error {
+	for _, name := range options {
 		if flags.Changed(name) {
-			return fmt.Errorf("--%s is for making an image: it does not go with -I", name)
+			return fmt.Errorf("--%s is for making an image: it does not go with %s", name, other)
 		}
 	}
 	return nil

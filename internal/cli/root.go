@@ -144,9 +144,12 @@ To look at a packed image and at a raw one:
 			case o.undo != "" && !o.install:
 				return &usageError{cmd: cmd, problem: "--undo goes with -I"}
 			case o.estimate:
+				if err := refuseWith("--estimate", cmd.Flags(), notWithEstimate); err != nil {
+					return err
+				}
 				return p.estimate(cmd.Context(), args[0], o)
 			case o.install:
-				if err := refuseWithInstall(cmd.Flags()); err != nil {
+				if err := refuseWith("-I", cmd.Flags(), notWithInstall); err != nil {
 					return err
 				}
 				return p.install(cmd.Context(), args[0], args[1], o)
