@@ -21,6 +21,15 @@ import (
 // toStdout is the name of an image that goes to standard output.
 const toStdout = "-"
 
+// isStdout reports whether name is one of those that stand for standard output.
+func isStdout(name string) bool {
+	switch name {
+	case toStdout, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
+		return true
+	}
+	return false
+}
+
 // create copies the metadata of device to image.
 func (p *program) create(ctx context.Context, device, image string, o rootOptions) error {
 	files := []string{device, image, o.reading.from} // that the report is not written over
@@ -60,8 +69,8 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	}
 	p.finishes.Store(p.isFile(image))
 	copying := context.WithoutCancel(ctx) // a signal stops the reading only
-	if image == toStdout {
-		if err := p.checkStdout(); err != nil {
+	if p.inSequence(image) {
+		if err := p.checkStdout(image); err != nil {
 			return err
 		}
 		m := p.watch(o.progress)
@@ -69,7 +78,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		report, err := o2image.CreateTo(copying, device, p.stdout, opts)
 		m.stop()
 		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
-			op.Name = toStdout
+			op.Name = image
 		}
 		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", files...))
 	}
@@ -77,12 +86,12 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	m := p.watch(o.progress)
 	opts.Progress = m.update()
 	var asked error
-	if o.interactive {
+	if o.interactive && !isStdout(image) { // where the question would be in the image
 		opts.Confirm = func(size o2image.Estimate) bool {
 			m.pause()
 			defer m.resume()
 			var yes bool
-			yes, asked = p.askCreate(ctx, image, size)
+			yes, asked = p.askCreate(ctx, image, size, o.zstd > 0)
 			return yes
 		}
 	}
@@ -128,10 +137,21 @@ func isUndoFile(name string) bool {
 	return err == nil || errors.Is(err, undo.ErrDamaged)
 }
 
+// inSequence reports whether an image goes to standard output, in sequence. Of its
+// names only - will do for a block device, which the others open anew: that takes
+// --force.
+func (p *program) inSequence(image string) bool {
+	if image == toStdout || !isStdout(image) {
+		return image == toStdout
+	}
+	info, err := p.stdout.Stat()
+	return err != nil || info.Mode().Type() != fs.ModeDevice
+}
+
 // isFile reports whether an image goes to a regular file, which takes what it is
 // given, sooner or later.
 func (p *program) isFile(image string) bool {
-	if image == toStdout {
+	if isStdout(image) {
 		info, err := p.stdout.Stat()
 		return err == nil && info.Mode().IsRegular()
 	}
@@ -171,14 +191,19 @@ func (p *program) explain(err error, device string) error {
 	return err
 }
 
-// askCreate asks whether to write an image of the given size.
-func (p *program) askCreate(ctx context.Context, image string, size o2image.Estimate) (bool, error) {
+// askCreate asks whether to write an image of the given size. How small it will be
+// when it is compressed is not known before; --estimate tells by a sample.
+func (p *program) askCreate(ctx context.Context, image string, size o2image.Estimate, compressed bool) (bool, error) {
 	free, err := freeSpace(image)
 	if err != nil {
 		return false, &o2image.OpError{Op: "open", Name: image, Err: err}
 	}
-	return p.ask(ctx, fmt.Sprintf("Image file expected to be %dK, Available free space %dK. Continue ? (y/N): ",
-		size.Bytes>>10, free>>10))
+	var before string
+	if compressed {
+		before = " before compression"
+	}
+	return p.ask(ctx, fmt.Sprintf("Image file expected to be %dK%s, Available free space %dK. Continue ? (y/N): ",
+		size.Bytes>>10, before, free>>10))
 }
 
 // imageTime returns the time that the image is to bear: that of
@@ -195,13 +220,13 @@ func imageTime() (time.Time, error) {
 	return time.Unix(int64(seconds), 0).UTC(), nil
 }
 
-// checkStdout refuses a standard output that was closed by the caller. The
-// runtime of Go opens /dev/null in its place, for reading and writing, which
+// checkStdout refuses a standard output, named as image, that was closed by the
+// caller. The runtime of Go opens /dev/null in its place, for reading and writing, which
 // the shell's >/dev/null is not.
-func (p *program) checkStdout() error {
+func (p *program) checkStdout(image string) error {
 	info, err := p.stdout.Stat()
 	if err != nil {
-		return &o2image.OpError{Op: "open", Name: toStdout, Err: err}
+		return &o2image.OpError{Op: "open", Name: image, Err: err}
 	}
 	null, err := os.Stat(os.DevNull)
 	if err != nil || !os.SameFile(info, null) {
@@ -210,5 +235,5 @@ func (p *program) checkStdout() error {
 	if _, err := p.stdout.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		return nil // open for writing only
 	}
-	return &o2image.OpError{Op: "open", Name: toStdout, Err: &fs.PathError{Op: "write", Path: p.stdout.Name(), Err: syscall.EBADF}}
+	return &o2image.OpError{Op: "open", Name: image, Err: &fs.PathError{Op: "write", Path: p.stdout.Name(), Err: syscall.EBADF}}
 }

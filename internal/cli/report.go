@@ -200,7 +200,7 @@ func checkReportFile(name string, files ...string) error {
 	}
 	for _, file := range files {
 		// By name too: there may be no file yet.
-		if file != toStdout && blockio.SameName(name, file) {
+		if isStdout(name) && isStdout(file) || file != toStdout && blockio.SameName(name, file) {
 			return overwrites(file)
 		}
 	}

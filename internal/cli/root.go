@@ -171,8 +171,8 @@ mounted, in use, read-only, too small or an image itself, or if another node use
 volume on it: where there is a heartbeat, it is watched for 4 seconds. File data on a
 device stays; the blocks of the image replace what is in their places. If
 image_file is an undo file (see --undo), what it holds is brought back.`)
-	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size and the space that is free, and
-ask. It has no effect with -I or on standard output.`)
+	addSwitch(flags, &o.interactive, "interactive", "i", `before the image is written, tell its size, before compression, and the space
+that is free, and ask. It has no effect with -I or on standard output.`)
 	addSwitch(flags, new(bool), "help", "", `print a description and leave.`)
 	addSwitch(flags, &o.version, "version", "", `print the versions of the program and of the formats that it writes and
 leave.`)
