@@ -62,7 +62,36 @@ func Main() int {
 	p := &program{name: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
-	return p.finish(ctx, p.run(ctx, os.Args[1:]))
+	holdPipeSignal()
+	status := p.finish(ctx, p.run(ctx, os.Args[1:]))
+	if status == exitPipe {
+		dieOfPipe()
+	}
+	return status
+}
+
+// holdPipeSignal has writes to a pipe that nobody reads fail. Otherwise the runtime
+// of Go ends the program at the first one to standard output or standard error, and
+// unfinished files stay. Without a standard error the work goes on.
+func holdPipeSignal() {
+	if !signal.Ignored(syscall.SIGPIPE) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	}
+}
+
+// dieOfPipe ends the program as it would have ended at once without holdPipeSignal: by
+// SIGPIPE, which the runtime raises only for a write to standard output. It returns
+// if the signal is ignored.
+func dieOfPipe() {
+	if signal.Ignored(syscall.SIGPIPE) {
+		return
+	}
+	var pipe [2]int
+	if syscall.Pipe(pipe[:]) != nil || syscall.Close(pipe[0]) != nil || syscall.Dup3(pipe[1], syscall.Stdout, 0) != nil {
+		return
+	}
+	signal.Reset(syscall.SIGPIPE)
+	_, _ = os.Stdout.Write([]byte{0})
 }
 
 // patience is how long a run that a signal has ended may take to clean up, unless

@@ -118,6 +118,30 @@ func throughNonblockingPipe() {
 	os.Exit(st.ExitStatus())
 }
 
+// TestDiesOfPipe wants the program killed by the signal where the reader of standard
+// output goes away, as 1.8.7 is: a status of 141 only looks like it in a shell.
+func TestDiesOfPipe(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "env", "--default-signal=PIPE", "o2image", ocfs2test.Unpack(t, "plain-b1k").Path, "-")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the status says it all
+	if st := cmd.ProcessState.Sys().(syscall.WaitStatus); !st.Signaled() || st.Signal() != syscall.SIGPIPE {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+}
+
 // scriptVolumes are the volumes that scripts read, by the names of the
 // variables that hold their paths.
 var scriptVolumes = map[string]string{

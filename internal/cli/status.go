@@ -17,6 +17,7 @@ const (
 	exitDone       = 0 // nothing is known to be missing
 	exitFailed     = 1
 	exitIncomplete = 3 // an image was written, but something is missing
+	exitPipe       = 128 + int(syscall.SIGPIPE)
 )
 
 var (
@@ -28,8 +29,7 @@ var (
 )
 
 // closedStdout reports whether err says that the reader of standard output went
-// away. Where that signal is not ignored the runtime of Go has killed the program
-// at the write.
+// away.
 func closedStdout(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE)
@@ -53,7 +53,7 @@ func exitStatus(ctx context.Context, err error) int {
 	case isStopped && (errors.Is(err, context.Canceled) || errors.Is(err, stopped)):
 		return 128 + int(stopped.signal)
 	case closedStdout(err):
-		return 128 + int(syscall.SIGPIPE)
+		return exitPipe
 	case errors.Is(err, errIncomplete):
 		return exitIncomplete
 	}
