@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"o2image/blockio"
@@ -53,21 +52,25 @@ func readAnswer(input *os.File) bool {
 }
 
 // freeSpace returns how many bytes there are for an image called name: what is
-// free in the file system of its folder, and what an existing file gives back.
-// A block device has its size.
+// free in its file system, and what an existing file gives back. A block device
+// has its size.
 func freeSpace(name string) (uint64, error) {
-	var own uint64
 	info, err := os.Stat(name)
-	if err == nil {
-		switch st, ok := info.Sys().(*syscall.Stat_t); {
-		case info.Mode().Type() == os.ModeDevice:
-			return deviceSize(name)
-		case ok && info.Mode().IsRegular():
-			own = uint64(st.Blocks) * 512
+	if err != nil {
+		folder, err := blockio.Folder(name)
+		if err != nil {
+			return 0, err
 		}
+		return blockio.FreeSpace(folder)
 	}
-	free, err := blockio.FreeSpace(filepath.Dir(resolve(name)))
-	return free + own, err
+	if info.Mode().Type() == os.ModeDevice {
+		return deviceSize(name)
+	}
+	free, err := blockio.FreeSpace(name)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() {
+		free += uint64(st.Blocks) * 512
+	}
+	return free, err
 }
 
 // deviceSize returns the size of a block device in bytes.
@@ -79,23 +82,4 @@ func deviceSize(name string) (uint64, error) {
 	defer f.Close()
 	end, err := f.Seek(0, io.SeekEnd)
 	return uint64(end), err
-}
-
-// maxLinks bounds a chain of symlinks, as the kernel does.
-const maxLinks = 40
-
-// resolve follows the symlinks that name leads to, up to a file that may not
-// exist yet.
-func resolve(name string) string {
-	for range maxLinks {
-		target, err := os.Readlink(name)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Dir(name) + "/" + target
-		}
-		name = target
-	}
-	return name
 }

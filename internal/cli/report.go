@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -206,7 +205,7 @@ func checkReportFile(name string, files ...string) error {
 	}
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err = os.Stat(filepath.Dir(resolve(name))); err == nil {
+		if _, err = blockio.Folder(name); err == nil {
 			return nil
 		}
 	}
