@@ -113,12 +113,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	defer r.close()
-	src, err := openToCopy(reading, device, sourceOptions{
-		load:    opts.Load,
-		backup:  opts.Superblock,
-		salvage: &blockio.SalvageOptions{Retries: opts.Retries, Timeout: opts.ReadTimeout, Stop: reading.Done()},
-		earlier: r.earlier,
-	})
+	src, err := opts.openVolume(reading, device, r.earlier)
 	if err != nil {
 		if cause := context.Cause(reading); ctx.Err() == nil && cause != nil {
 			err = &OpError{"open", device, cause}
@@ -126,24 +121,13 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		return nil, err
 	}
 	defer src.Close()
-	if src.packed != nil {
-		return nil, &OpError{"open", device, ErrPackedSource}
-	}
 	if err := dest.distinct(src); err != nil {
 		return nil, err
 	}
 	src.yield(reading, opts.Load)
 	vol := src.vol
 	beats, beatErr := newWatch(ctx, src)
-	scan := volume.Options{
-		Sweep:    opts.Sweep,
-		Skip:     opts.Skip,
-		Progress: ofScan(opts.Progress, vol.Super().BlockBits),
-	}
-	if holes := src.holes(); holes != nil {
-		scan.NextData = holes.NextData
-	}
-	meta, err := vol.Metadata(reading, scan)
+	meta, err := vol.Metadata(reading, opts.scan(src))
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
@@ -153,10 +137,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	}
 	src.walked()
 	report.describe(ctx, vol, meta)
-	if at, mounted, err := blockio.MountPoint(device); err == nil && mounted {
-		report.Mounted = at
-		report.Warnings = append(report.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
-	}
+	report.describeMount(device)
 
 	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize(), progress: opts.Progress}
 	redaction := image.RedactionExact
@@ -179,6 +160,36 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 		err = r.write(vol.Super().Geometry, meta.Blocks, c.missing(), src.salvager.Bad(), opts.Program)
 	}
 	return report, err
+}
+
+// openVolume opens the volume on device, which may fail, so that reading ends with ctx.
+func (o CreateOptions) openVolume(ctx context.Context, device string, from *earlier) (*Source, error) {
+	src, err := openToCopy(ctx, device, sourceOptions{
+		load:    o.Load,
+		backup:  o.Superblock,
+		salvage: &blockio.SalvageOptions{Retries: o.Retries, Timeout: o.ReadTimeout, Stop: ctx.Done()},
+		earlier: from,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if src.packed != nil {
+		return nil, errors.Join(&OpError{"open", device, ErrPackedSource}, src.Close())
+	}
+	return src, nil
+}
+
+// scan says how src is walked.
+func (o CreateOptions) scan(src *Source) volume.Options {
+	scan := volume.Options{
+		Sweep:    o.Sweep,
+		Skip:     o.Skip,
+		Progress: ofScan(o.Progress, src.super().BlockBits),
+	}
+	if holes := src.holes(); holes != nil {
+		scan.NextData = holes.NextData
+	}
+	return scan
 }
 
 // reading returns a context that ends with ctx and, with [blockio.ErrStopped] as

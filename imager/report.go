@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"o2image/blockio"
 	"o2image/image"
 	"o2image/ocfs2"
 	"o2image/volume"
@@ -142,6 +143,16 @@ func (r *Report) describeSlots(ctx context.Context, vol *volume.Volume) {
 	if len(dirty) > 0 {
 		r.Warnings = append(r.Warnings, "a journal needs a replay: slot "+strings.Join(dirty, ", "))
 	}
+}
+
+// describeMount fills in where the volume is mounted on this node, if it is.
+func (r *Report) describeMount(device string) {
+	at, mounted, err := blockio.MountPoint(device)
+	if err != nil || !mounted {
+		return
+	}
+	r.Mounted = at
+	r.Warnings = append(r.Warnings, "the volume is mounted at "+at+": what was not written yet is missing")
 }
 
 // describeBeats fills in which nodes have beaten while the volume was copied. w

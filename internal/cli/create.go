@@ -33,56 +33,16 @@ func isStdout(name string) bool {
 // create copies the metadata of device to image.
 func (p *program) create(ctx context.Context, device, image string, o rootOptions) error {
 	files := []string{device, image, o.reading.from} // that the report is not written over
-	if err := checkReportFile(o.report, files...); err != nil {
+	if err := p.checkCreate(device, image, o, files); err != nil {
 		return err
 	}
 	at, err := imageTime()
 	if err != nil {
 		return err
 	}
-	opts := o2image.CreateOptions{
-		Raw:   o.raw,
-		Exact: o.exact,
-		Force: o.force,
-		Zstd:  o.zstd,
-		Load:  o.load,
-		Skip:  o.skip,
-		Sweep: o.reading.sweep,
-
-		Superblock: int(o.reading.superblock),
-		Time:       at,
-		Program:    programVersion,
-
-		Retries:     int(o.reading.retries),
-		ReadTimeout: time.Duration(o.reading.timeout) * time.Second,
-		Map:         o.reading.mapFile,
-		From:        o.reading.from,
-		Stop:        ctx.Done(),
-	}
-	if err := o.reading.checkMap(o.report); err != nil {
-		return err
-	}
-	if !o.force {
-		if err := p.checkOverUndo(device, image); err != nil {
-			return err
-		}
-	}
+	opts := o.creation()
+	opts.Time, opts.Stop = at, ctx.Done()
 	p.finishes.Store(p.isFile(image))
-	copying := context.WithoutCancel(ctx) // a signal stops the reading only
-	if p.inSequence(image) {
-		if err := p.checkStdout(image); err != nil {
-			return err
-		}
-		m := p.watch(o.progress)
-		opts.Progress = m.update()
-		report, err := o2image.CreateTo(copying, device, p.stdout, opts)
-		m.stop()
-		if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
-			op.Name = image
-		}
-		return interrupted(ctx, report, p.account(report, p.explain(err, device), o, "", files...))
-	}
-
 	m := p.watch(o.progress)
 	opts.Progress = m.update()
 	var asked error
@@ -95,7 +55,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 			return yes
 		}
 	}
-	report, err := o2image.Create(copying, device, image, opts)
+	report, err := p.copyTo(context.WithoutCancel(ctx), device, image, opts) // a signal stops the reading only
 	m.stop()
 	if errors.Is(err, o2image.ErrRefused) {
 		if asked == nil {
@@ -104,10 +64,62 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 		return asked
 	}
 	packed := image
-	if o.raw {
+	if o.raw || isStdout(image) {
 		packed = ""
 	}
 	return interrupted(ctx, report, p.account(report, p.explain(err, device), o, packed, files...))
+}
+
+// checkCreate refuses what would be found too late, or destroy something.
+func (p *program) checkCreate(device, image string, o rootOptions, files []string) error {
+	if err := checkReportFile(o.report, files...); err != nil {
+		return err
+	}
+	if err := o.reading.checkMap(o.report); err != nil {
+		return err
+	}
+	if !o.force {
+		if err := p.checkOverUndo(device, image); err != nil {
+			return err
+		}
+	}
+	if p.inSequence(image) {
+		return p.checkStdout(image)
+	}
+	return nil
+}
+
+// creation returns what the options say of how an image is made.
+func (o *rootOptions) creation() o2image.CreateOptions {
+	return o2image.CreateOptions{
+		Raw:   o.raw,
+		Exact: o.exact,
+		Force: o.force,
+		Zstd:  o.zstd,
+		Load:  o.load,
+		Skip:  o.skip,
+		Sweep: o.reading.sweep,
+
+		Superblock: int(o.reading.superblock),
+		Program:    programVersion,
+
+		Retries:     int(o.reading.retries),
+		ReadTimeout: time.Duration(o.reading.timeout) * time.Second,
+		Map:         o.reading.mapFile,
+		From:        o.reading.from,
+	}
+}
+
+// copyTo makes the image of device, as a file or on standard output.
+func (p *program) copyTo(ctx context.Context, device, image string, opts o2image.CreateOptions) (*o2image.Report, error) {
+	if !p.inSequence(image) {
+		return o2image.Create(ctx, device, image, opts)
+	}
+	report, err := o2image.CreateTo(ctx, device, p.stdout, opts)
+	if op, ok := errors.AsType[*o2image.OpError](err); ok && op.Name == p.stdout.Name() {
+		op.Name = image
+	}
+	return report, err
 }
 
 // checkOverUndo refuses an image over an undo file, which may be the only way back

@@ -15,10 +15,7 @@ import (
 
 // estimate tells what an image of device would be.
 func (p *program) estimate(ctx context.Context, device string, o rootOptions) error {
-	f, err := o2image.Foresee(ctx, device, o2image.CreateOptions{
-		Raw: o.raw, Exact: o.exact, Zstd: o.zstd, Load: o.load, Skip: o.skip,
-		Superblock: int(o.reading.superblock),
-	})
+	f, err := o2image.Foresee(ctx, device, o.creation())
 	if err != nil {
 		return p.explain(err, device)
 	}
