@@ -52,9 +52,6 @@ func (w *walk) contestedIn(blkno, n uint64) (first uint64, ok bool) {
 	return 0, false
 }
 
-// inodesAtOnce is how many inodes wait to be read again.
-const inodesAtOnce = 4096
-
 // claimants says which inodes have blocks that another structure has as well:
 // one of them is wrong, and lacks its own.
 func (w *walk) claimants(ctx context.Context) {
@@ -65,7 +62,7 @@ func (w *walk) claimants(ctx context.Context) {
 				w.claims(ctx, ocfs2.AsDinode(b), o)
 			}
 		}})
-		if waiting++; waiting == inodesAtOnce {
+		if waiting++; waiting == tasksAtOnce {
 			w.run(ctx)
 			waiting = 0
 		}

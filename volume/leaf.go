@@ -229,18 +229,29 @@ func (w *walk) names(blkno uint64, area []byte, dir uint64, o origin) {
 		default:
 			found := e.Faults(w.v.sb)
 			w.faults(o, blkno, found)
-			if found == nil && string(e.Name) != ".." {
-				if !w.inodes.has(e.Ino) {
-					w.unresolved.add(e.Ino)
-				}
-				switch e.FileType {
-				case ocfs2.FileDir:
-					w.directories.named.add(e.Ino)
-				case ocfs2.FileSymlink:
-					w.symlinks.named.add(e.Ino)
-				}
+			if string(e.Name) != ".." {
+				w.nameOf(blkno, e, found == nil, o)
 			}
 		}
+	}
+}
+
+// nameOf remembers the inode that entry e in block blkno names, and of what type
+// it should be if nothing is wrong with the entry.
+func (w *walk) nameOf(blkno uint64, e ocfs2.DirEntry, sound bool, o origin) {
+	if !w.v.sb.Contains(e.Ino, 1) {
+		w.note(o, blkno, NotFollowed, fmt.Sprintf("a name for inode %d, which is outside the volume", e.Ino), "that inode")
+		return
+	}
+	if !w.inodes.has(e.Ino) {
+		w.unresolved.add(e.Ino)
+	}
+	switch {
+	case !sound:
+	case e.FileType == ocfs2.FileDir:
+		w.directories.named.add(e.Ino)
+	case e.FileType == ocfs2.FileSymlink:
+		w.symlinks.named.add(e.Ino)
 	}
 }
 

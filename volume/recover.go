@@ -134,10 +134,7 @@ func (w *walk) systemInodes(ctx context.Context) {
 
 // strayRoots follows the roots of trees that no inode points to.
 func (w *walk) strayRoots(ctx context.Context) {
-	for _, root := range w.roots.without(&w.claimed) {
-		w.queue.near(func(ctx context.Context) { w.strayRoot(ctx, root) })
-	}
-	w.run(ctx)
+	w.each(ctx, w.roots.without(&w.claimed), w.strayRoot)
 }
 
 // strayRoot follows the root of a tree that no inode points to.
@@ -196,25 +193,47 @@ func (w *walk) clusterGroups() {
 // have been entered, and groups that have been tried, are not looked at again.
 func (w *walk) follow(ctx context.Context, entered, tried *marks) {
 	for ctx.Err() == nil {
-		fresh := w.directories.are.without(entered)
-		for _, ino := range fresh {
-			entered.add(ino)
-			w.queue.near(func(ctx context.Context) { w.namedInodes(ctx, ino) })
-		}
-		w.run(ctx)
+		found := w.enterDirectories(ctx, entered)
 		w.enterDeferred(ctx)
 		groups := slices.DeleteFunc(w.owners.without(&w.groups), func(blkno uint64) bool { return !tried.add(blkno) })
 		w.ownedGroups(ctx, groups)
 		w.enterDeferred(ctx)
 		for _, t := range []*typed{&w.directories, &w.symlinks} {
-			for _, ino := range t.misnamed(&w.inodes) {
-				w.queue.near(func(ctx context.Context) { w.misnamed(ctx, ino, t) })
-			}
+			inodes := t.misnamed(&w.inodes)
+			w.each(ctx, inodes, func(ctx context.Context, ino uint64) { w.misnamed(ctx, ino, t) })
+			found += len(inodes)
 		}
-		w.run(ctx)
-		if len(fresh)+len(groups) == 0 {
+		if found+len(groups) == 0 {
 			return
 		}
+	}
+}
+
+// enterDirectories looks through the directories that have not been entered for
+// names that led to no inode, and returns how many there were. Without such names
+// it reads none.
+func (w *walk) enterDirectories(ctx context.Context, entered *marks) int {
+	if len(w.unresolved.without(&w.inodes)) == 0 {
+		return 0
+	}
+	fresh := w.directories.are.without(entered)
+	w.each(ctx, fresh, func(ctx context.Context, ino uint64) {
+		entered.add(ino)
+		w.namedInodes(ctx, ino)
+	})
+	return len(fresh)
+}
+
+// tasksAtOnce is how many tasks made of a list of blocks wait at once.
+const tasksAtOnce = 4096
+
+// each does something with every one of many blocks, at once, and waits for it.
+func (w *walk) each(ctx context.Context, blknos []uint64, do func(ctx context.Context, blkno uint64)) {
+	for part := range slices.Chunk(blknos, tasksAtOnce) {
+		for _, blkno := range part {
+			w.queue.near(func(ctx context.Context) { do(ctx, blkno) })
+		}
+		w.run(ctx)
 	}
 }
 
@@ -237,13 +256,12 @@ func (w *walk) namedInodes(ctx context.Context, dir uint64) {
 
 // namedInode looks at inode ino, which block blkno of directory dir names.
 func (w *walk) namedInode(ctx context.Context, dir, blkno, ino uint64) {
+	if !w.v.sb.Contains(ino, 1) {
+		return // which was said when the name was read
+	}
 	o := origin{class: ClassInode, ino: ino, path: []uint64{dir}}
 	if blkno != dir {
 		o = o.via(blkno)
-	}
-	if !w.v.sb.Contains(ino, 1) {
-		w.note(o, dir, NotFollowed, fmt.Sprintf("a name for inode %d, which is outside the volume", ino), "that inode")
-		return
 	}
 	b, err := w.v.ReadBlock(ctx, ino)
 	switch {

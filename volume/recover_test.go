@@ -61,3 +61,37 @@ func TestRecoverAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestUnresolvedNames has directories read again only if one of their names led
+// to nothing.
+func TestUnresolvedNames(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		known bool // the inode that is named
+		reads int32
+	}{
+		{"all resolved", true, 0},
+		{"one is not", false, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := &gate{want: tt.reads, open: make(chan struct{})}
+			sb := &ocfs2.SuperBlock{Geometry: ocfs2.Geometry{BlockBits: 12, ClusterBits: 12, Clusters: 1000}}
+			w := &walk{v: &Volume{r: g, sb: sb}, set: blockset.NewBuilder(), queue: newQueue()}
+			for dir := uint64(100); dir < 103; dir++ {
+				w.directories.are.add(dir)
+				w.inodes.add(dir)
+			}
+			w.unresolved.add(200)
+			if tt.known {
+				w.inodes.add(200)
+			}
+			w.findings.add(Finding{Severity: Damaged})
+			w.follow(t.Context(), new(marks), new(marks))
+			if got := g.waits.Load(); got != tt.reads {
+				t.Errorf("%d reads, want %d", got, tt.reads)
+			}
+		})
+	}
+}
