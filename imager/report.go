@@ -199,15 +199,8 @@ func (r *Report) Live() bool {
 
 // Incomplete reports whether something is known to be missing from the image.
 func (r *Report) Incomplete() bool {
-	if r.Interrupted || r.Damage != "" || len(r.NotRead) > 0 || r.Found > len(r.Findings) {
-		return true
-	}
-	for _, f := range r.Findings {
-		if f.Severity != volume.Damaged {
-			return true
-		}
-	}
-	return false
+	return r.Interrupted || r.Damage != "" || len(r.NotRead) > 0 ||
+		slices.ContainsFunc(r.Findings, func(f volume.Finding) bool { return f.Severity != volume.Damaged })
 }
 
 // encode returns the report in the form that an image carries.

@@ -64,13 +64,13 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// maxFindings bounds how many findings are kept; all are counted.
+// maxFindings bounds how many findings are kept, the worst; all are counted.
 const maxFindings = 10000
 
 // findings gathers what concurrent walkers find.
 type findings struct {
 	mu    sync.Mutex
-	list  []Finding
+	kept  [Damaged + 1][]Finding // by severity
 	total int
 }
 
@@ -78,8 +78,15 @@ func (f *findings) add(found Finding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.total++
-	if len(f.list) < maxFindings {
-		f.list = append(f.list, found)
+	f.kept[found.Severity] = append(f.kept[found.Severity], found)
+	if f.total <= maxFindings {
+		return
+	}
+	for s := len(f.kept) - 1; s >= 0; s-- {
+		if last := len(f.kept[s]) - 1; last >= 0 {
+			f.kept[s] = f.kept[s][:last]
+			return
+		}
 	}
 }
 
@@ -144,9 +151,10 @@ func (w *walk) failed(o origin, blkno uint64, err error, lost string) {
 
 // sorted returns what was found, by block.
 func (f *findings) sorted() []Finding {
-	slices.SortFunc(f.list, func(a, b Finding) int {
+	list := slices.Concat(f.kept[:]...)
+	slices.SortFunc(list, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Class, b.Class),
 			cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Text, b.Text), cmp.Compare(a.Lost, b.Lost), slices.Compare(a.Path, b.Path))
 	})
-	return f.list
+	return list
 }

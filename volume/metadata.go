@@ -6,6 +6,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"o2image/blockio"
@@ -25,7 +26,7 @@ type Metadata struct {
 	// Skipped is how many blocks [Options] had left out, by class.
 	Skipped map[Class]uint64
 
-	Findings []Finding // by block, at most 10000
+	Findings []Finding // by block, at most 10000, the worst
 	Found    int       // how many there were in all
 
 	// ComparedBelow is 0 if the owners of all clusters with file data were
@@ -39,12 +40,7 @@ func (m *Metadata) Count(c Class) uint64 { return m.Blocks.CountByTag()[c] }
 
 // Complete reports whether nothing is known to be missing from the set.
 func (m *Metadata) Complete() bool {
-	for _, f := range m.Findings {
-		if f.Severity != Damaged {
-			return false
-		}
-	}
-	return m.Found == len(m.Findings)
+	return !slices.ContainsFunc(m.Findings, func(f Finding) bool { return f.Severity != Damaged })
 }
 
 // Options says how [Volume.Metadata] looks for metadata. The zero value suits

@@ -95,3 +95,29 @@ func TestUnresolvedNames(t *testing.T) {
 		})
 	}
 }
+
+// TestWorstFindings has the worst of very many findings kept, whenever they come.
+func TestWorstFindings(t *testing.T) {
+	t.Parallel()
+	var f findings
+	add := func(s Severity, n int) {
+		for i := range n {
+			f.add(Finding{Severity: s, Block: uint64(i)})
+		}
+	}
+	add(Damaged, maxFindings+5)
+	add(NotFollowed, 3)
+	add(Damaged, 7)
+	add(NotRead, maxFindings-1)
+	add(NotFollowed, 2)
+	got := make(map[Severity]int)
+	for _, found := range f.sorted() {
+		got[found.Severity]++
+	}
+	if got[NotRead] != maxFindings-1 || got[NotFollowed] != 1 || got[Damaged] != 0 {
+		t.Errorf("kept by severity: %v", got)
+	}
+	if want := 2*maxFindings + 5 + 3 + 7 - 1 + 2; f.total != want {
+		t.Errorf("%d counted, want %d", f.total, want)
+	}
+}
