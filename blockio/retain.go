@@ -59,7 +59,7 @@ const (
 
 // NewRetainer returns a reader of r that keeps at most budget bytes.
 func NewRetainer(r io.ReaderAt, budget int) (*Retainer, error) {
-	rooms := min(runtime.GOMAXPROCS(0), maxRooms)
+	rooms := min(runtime.NumCPU(), maxRooms)
 	t := &Retainer{r: r, budget: budget, rooms: make(chan *keepRoom, rooms)}
 	for range rooms {
 		t.rooms <- nil
@@ -76,7 +76,7 @@ func NewRetainer(r io.ReaderAt, budget int) (*Retainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true))
+	t.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(rooms), zstd.WithDecoderLowmem(true))
 	return t, err
 }
 

@@ -7,6 +7,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"o2image/internal/cli"
@@ -17,7 +18,16 @@ import (
 // garbage is made: memory is worth more than the time to find it.
 const gcPercent = 20
 
+// processors is how many of them Go is to believe in, at least, where the user does
+// not say (GOMAXPROCS). Go takes one from a thread that waits for a read only when
+// a timer of its own finds that out: with two processors hardly more than two short
+// reads were under way.
+const processors = 8
+
 func main() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), processors))
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -148,7 +148,7 @@ func describePacked(ctx context.Context, src *o2image.Source, verify bool) (f *p
 		return f, nil, nil
 	}
 	f.Hashes = "verified"
-	if err := src.Verify(ctx, trailer, runtime.GOMAXPROCS(0)); err != nil {
+	if err := src.Verify(ctx, trailer, runtime.NumCPU()); err != nil {
 		f.Hashes, damage = "differ", &o2image.OpError{Op: "verify", Name: name, Err: err}
 	}
 	return f, damage, ctx.Err()
