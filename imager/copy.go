@@ -85,74 +85,105 @@ type copier struct {
 // run copies what layout says to out. It returns the hashes of the pieces in
 // order, if they are wanted.
 func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha256.Size]byte, error) {
-	var leaves [][sha256.Size]byte
+	r := &run{copier: c, layout: layout, out: out, pool: blockio.NewPool(image.PieceSize, inFlight), started: make(chan *filled, inFlight)}
+	defer r.pool.Close()
 	if c.hash {
-		leaves = make([][sha256.Size]byte, (layout.Size()+image.PieceSize-1)/image.PieceSize)
+		r.hashes = make([][sha256.Size]byte, (layout.Size()+image.PieceSize-1)/image.PieceSize)
 	}
-	pool := blockio.NewPool(image.PieceSize, inFlight)
-	defer pool.Close()
 	c.advance(&filled{})
 	work, ctx := errgroup.WithContext(ctx)
-	inOrder := make(chan *filled, inFlight)
 	work.Go(func() error {
-		defer close(inOrder)
-		for p, err := range layout.Pieces() {
+		defer close(r.started)
+		return r.start(ctx, work)
+	})
+	work.Go(r.finish)
+	return r.hashes, work.Wait()
+}
+
+// run is one run of a copier.
+type run struct {
+	*copier
+	layout  image.Layout
+	out     sink
+	pool    *blockio.Pool
+	hashes  [][sha256.Size]byte
+	started chan *filled // pieces in order
+}
+
+// start has the pieces made, as many at once as there are buffers.
+func (r *run) start(ctx context.Context, work *errgroup.Group) error {
+	for p, err := range r.layout.Pieces() {
+		if err != nil {
+			return err
+		}
+		f := &filled{Piece: p, buf: zeroPiece[:p.Len], zero: r.isHole(p), done: make(chan struct{})}
+		if !f.zero {
+			buf, err := r.pool.Get(ctx)
 			if err != nil {
 				return err
 			}
-			f := &filled{Piece: p, buf: zeroPiece[:p.Len], zero: c.isHole(p), done: make(chan struct{})}
-			if !f.zero {
-				buf, err := pool.Get(ctx)
-				if err != nil {
-					return err
-				}
-				f.buf, f.pooled = buf[:p.Len], true
-			}
-			work.Go(func() error {
-				defer close(f.done)
-				if !f.zero {
-					f.err = c.fill(ctx, pool, layout, f)
-					f.zero = f.err == nil && bytes.Equal(f.buf, zeroPiece[:p.Len])
-				}
-				if c.hash {
-					leaves[p.Off/image.PieceSize] = packed.HashPiece(f.buf)
-				}
-				if f.err == nil && c.encoder != nil {
-					f.compress(c.encoder)
-				}
-				if f.err == nil && !c.ordered {
-					f.err = out.write(f)
-					c.advance(f)
-				}
-				return f.err
-			})
-			select {
-			case inOrder <- f:
-			case <-ctx.Done():
-				return ctx.Err()
+			f.buf, f.pooled = buf[:p.Len], true
+		}
+		work.Go(func() error {
+			defer close(f.done)
+			f.err = r.piece(ctx, f)
+			return f.err
+		})
+		select {
+		case r.started <- f:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// piece makes a piece, and writes it if the order does not matter.
+func (r *run) piece(ctx context.Context, f *filled) error {
+	if !f.zero {
+		if err := r.fill(ctx, f); err != nil {
+			return err
+		}
+		f.zero = bytes.Equal(f.buf, zeroPiece[:f.Len])
+	}
+	if r.hash {
+		r.hashes[f.Off/image.PieceSize] = packed.HashPiece(f.buf)
+	}
+	if r.encoder != nil {
+		f.compress(r.encoder)
+	}
+	if r.ordered {
+		return nil
+	}
+	return r.write(f)
+}
+
+// finish takes the pieces in order as they are made, and writes those that were
+// not written yet.
+func (r *run) finish() error {
+	for f := range r.started {
+		<-f.done
+		if f.err != nil {
+			return f.err
+		}
+		if r.ordered {
+			if err := r.write(f); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
-	work.Go(func() error {
-		for f := range inOrder {
-			<-f.done
-			if f.err != nil {
-				return f.err
-			}
-			if c.ordered {
-				if err := out.write(f); err != nil {
-					return err
-				}
-				c.advance(f)
-			}
-			if f.pooled {
-				pool.Put(f.buf)
-			}
+		if f.pooled {
+			r.pool.Put(f.buf)
 		}
-		return nil
-	})
-	return leaves, work.Wait()
+	}
+	return nil
+}
+
+func (r *run) write(f *filled) error {
+	if err := r.out.write(f); err != nil {
+		return err
+	}
+	r.advance(f)
+	return nil
 }
 
 // isHole reports whether a piece is zero for sure, without reading it.
@@ -199,29 +230,29 @@ func (f *filled) compress(enc *seekable.Encoder) {
 	}
 }
 
-// fill makes a piece: reads its blocks, takes out what is to be taken out.
-func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layout, f *filled) error {
-	segs, failed, err := c.read(ctx, layout, f)
+// fill reads the blocks of a piece and takes out what is to be taken out.
+func (r *run) fill(ctx context.Context, f *filled) error {
+	segs, failed, err := r.read(ctx, f)
 	for errors.Is(err, blockio.ErrLost) {
-		if f.buf, err = pool.Replace(f.buf); err != nil {
+		if f.buf, err = r.pool.Replace(f.buf); err != nil {
 			return err
 		}
-		segs, failed, err = c.read(ctx, layout, f)
+		segs, failed, err = r.read(ctx, f)
 	}
 	if err != nil {
-		return &OpError{"read", c.name, err}
+		return &OpError{"read", r.name, err}
 	}
 	for i, err := range failed {
-		c.leaveOut(f.Segments[i].Blkno, segs[i].P, err)
+		r.leaveOut(f.Segments[i].Blkno, segs[i].P, err)
 	}
 	for i, s := range f.Segments {
-		c.markAbsent(s.Blkno, segs[i].P)
+		r.markAbsent(s.Blkno, segs[i].P)
 	}
-	if c.redact == nil {
+	if r.redact == nil {
 		return nil
 	}
 	for i, s := range f.Segments {
-		c.redactBlocks(s.Blkno, segs[i].P)
+		r.redactBlocks(s.Blkno, segs[i].P)
 	}
 	return nil
 }
@@ -229,22 +260,22 @@ func (c *copier) fill(ctx context.Context, pool *blockio.Pool, layout image.Layo
 // read fills in what is the format's own, and reads the segments. It returns
 // them and, by their index, what was wrong with those that could not be read
 // whole.
-func (c *copier) read(ctx context.Context, layout image.Layout, f *filled) ([]blockio.Segment, map[int]error, error) {
+func (r *run) read(ctx context.Context, f *filled) ([]blockio.Segment, map[int]error, error) {
 	segs := make([]blockio.Segment, len(f.Segments))
 	at := 0
 	for i, s := range f.Segments {
-		segs[i] = blockio.Segment{Off: int64(s.Blkno) * int64(c.blockSize), P: f.buf[s.At:][:s.Count*c.blockSize]}
+		segs[i] = blockio.Segment{Off: int64(s.Blkno) * int64(r.blockSize), P: f.buf[s.At:][:s.Count*r.blockSize]}
 		clear(f.buf[at:s.At])
 		at = s.At + len(segs[i].P)
 	}
 	clear(f.buf[at:])
-	layout.Fill(f.Piece, f.buf)
-	opt := blockio.ReadOptions{Gap: c.gap}
+	r.layout.Fill(f.Piece, f.buf)
+	opt := blockio.ReadOptions{Gap: r.gap}
 	failed := make(map[int]error)
-	if !c.strict {
+	if !r.strict {
 		opt.Failed = func(i int, err error) { failed[i] = err }
 	}
-	return segs, failed, blockio.ReadSegments(ctx, c.src, segs, opt)
+	return segs, failed, blockio.ReadSegments(ctx, r.src, segs, opt)
 }
 
 // leaveOut leaves a text in place of the blocks of b, from block blkno on, that
