@@ -76,61 +76,67 @@ func (w *walk) checkLeaves(ctx context.Context, leaves []leaf) bool {
 		return false
 	}
 	defer func() { w.bufs.Put(buf) }()
-	bs := uint64(w.v.sb.BlockSize())
-	segs := make([]blockio.Segment, len(leaves))
-	failed := make([]bool, len(leaves))
-	read := func() error {
-		at := uint64(0)
-		for i, l := range leaves {
-			segs[i] = blockio.Segment{Off: int64(l.blkno * bs), P: buf[at:][:l.blocks*bs]} //nolint:gosec // inside the volume
-			at += l.blocks * bs
-		}
-		clear(failed)
-		return blockio.ReadSegments(ctx, w.v.r, segs, blockio.ReadOptions{Failed: func(i int, _ error) { failed[i] = true }})
-	}
-	err = read()
+	segs, failed, err := w.segments(ctx, leaves, buf)
 	for errors.Is(err, blockio.ErrLost) {
 		if buf, err = w.bufs.Replace(buf); err == nil {
-			err = read()
+			segs, failed, err = w.segments(ctx, leaves, buf)
 		}
 	}
 	if err != nil {
 		return false
 	}
 	for i, l := range leaves {
-		used := l.blocks
-		for n := uint64(0); n+l.unit <= l.blocks; n += l.unit {
-			b, blkno := segs[i].P[n*bs:][:l.unit*bs], l.blkno+n
-			if failed[i] {
-				if err := w.v.readBlocks(ctx, b, blkno); err != nil {
-					if n < used && ctx.Err() == nil {
-						w.failed(l.o, blkno, err, "the block")
-					}
-					if l.sort != nil {
-						w.set.Add(blkno, l.unit, uint8(ClassSlack))
-					}
-					continue
-				}
-			}
-			if n == 0 && l.used != nil {
-				units := l.used(b)
-				if units == 0 || units*l.unit > l.of {
-					w.note(l.o, blkno, Damaged, fmt.Sprintf("xh_num_buckets: got %d, want 1 to %d", units, l.of/l.unit), "")
-				}
-				used = min(used, max(1, units)*l.unit)
-			}
-			if l.sort != nil {
-				w.set.Add(blkno, l.unit, uint8(l.sort(b, n < used)))
-			}
-			if n < used {
-				l.check(blkno, b, l.o)
-			}
-			if n == 0 && l.head != nil {
-				l.head(blkno, b, l.o)
-			}
-		}
+		w.checkLeaf(ctx, l, segs[i].P, failed[i])
 	}
 	return true
+}
+
+// segments reads leaves into buf, one behind the other. It returns them and which
+// of them cannot be read as a whole.
+func (w *walk) segments(ctx context.Context, leaves []leaf, buf []byte) (segs []blockio.Segment, failed []bool, err error) {
+	segs, failed = make([]blockio.Segment, len(leaves)), make([]bool, len(leaves))
+	for i, l := range leaves {
+		n := l.blocks << w.v.sb.BlockBits
+		segs[i] = blockio.Segment{Off: int64(l.blkno) << w.v.sb.BlockBits, P: buf[:n]} //nolint:gosec // inside the volume
+		buf = buf[n:]
+	}
+	return segs, failed, blockio.ReadSegments(ctx, w.v.r, segs, blockio.ReadOptions{Failed: func(i int, _ error) { failed[i] = true }})
+}
+
+// checkLeaf checks a leaf, read into p. If it could not be read as a whole, what
+// can be is read.
+func (w *walk) checkLeaf(ctx context.Context, l leaf, p []byte, failed bool) {
+	bs, used := uint64(w.v.sb.BlockSize()), l.blocks
+	for n := uint64(0); n+l.unit <= l.blocks; n += l.unit {
+		b, blkno := p[n*bs:][:l.unit*bs], l.blkno+n
+		if failed {
+			if err := w.v.readBlocks(ctx, b, blkno); err != nil {
+				if n < used && ctx.Err() == nil {
+					w.failed(l.o, blkno, err, "the block")
+				}
+				if l.sort != nil {
+					w.set.Add(blkno, l.unit, uint8(ClassSlack))
+				}
+				continue
+			}
+		}
+		if n == 0 && l.used != nil {
+			units := l.used(b)
+			if units == 0 || units*l.unit > l.of {
+				w.note(l.o, blkno, Damaged, fmt.Sprintf("xh_num_buckets: got %d, want 1 to %d", units, l.of/l.unit), "")
+			}
+			used = min(used, max(1, units)*l.unit)
+		}
+		if l.sort != nil {
+			w.set.Add(blkno, l.unit, uint8(l.sort(b, n < used)))
+		}
+		if n < used {
+			l.check(blkno, b, l.o)
+		}
+		if n == 0 && l.head != nil {
+			l.head(blkno, b, l.o)
+		}
+	}
 }
 
 // verify checks the check value of a block that leads to nothing.
