@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"o2image/blockio"
 	"o2image/ocfs2"
 )
 
@@ -42,12 +43,20 @@ func (v *Volume) walk(ctx context.Context, path string, ino uint64, yield func(F
 	}
 	var entered marks
 	stack := []link{{path, ino}}
+	ahead := inodesAhead{v: v}
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
 		f := File{Path: at.path}
 		var err error
-		f.Inode, err = v.Inode(ctx, at.ino)
+		if !ahead.has(at.ino) {
+			var next []uint64
+			for _, l := range stack[max(0, len(stack)-readAhead):] {
+				next = append(next, l.ino)
+			}
+			ahead.read(ctx, next)
+		}
+		f.Inode, err = ahead.inode(ctx, at.ino)
+		stack = stack[:len(stack)-1]
 		if err == nil && f.Inode.IsDir() && !entered.add(at.ino) {
 			err = corrupt(at.ino, []ocfs2.Fault{{Struct: "directory", Field: at.path, Got: "a second name", Want: "one name"}})
 		}
@@ -71,6 +80,89 @@ func (v *Volume) walk(ctx context.Context, path string, ino uint64, yield func(F
 		}
 		slices.Reverse(stack[first:])
 	}
+}
+
+// Children yields the files in directory dir, with their names as paths, but for
+// "." and "..".
+func (v *Volume) Children(ctx context.Context, dir File) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		var (
+			ahead = inodesAhead{v: v}
+			names []string
+			inos  []uint64
+		)
+		give := func() bool {
+			ahead.read(ctx, inos)
+			for i, ino := range inos {
+				inode, err := ahead.inode(ctx, ino)
+				if !yield(File{names[i], inode}, err) {
+					return false
+				}
+			}
+			names, inos = names[:0], inos[:0]
+			return true
+		}
+		for e, err := range v.ReadDir(ctx, dir.Inode) {
+			switch {
+			case err != nil:
+				if !give() || !yield(File{Path: dir.Path}, err) {
+					return
+				}
+			case e.Ino != 0 && !e.IsDot():
+				names, inos = append(names, string(e.Name)), append(inos, e.Ino)
+				if len(inos) == readAhead && !give() {
+					return
+				}
+			}
+		}
+		give()
+	}
+}
+
+// readAhead is how many inodes are read at once.
+const readAhead = 256
+
+// inodesAhead holds inodes that will be wanted: to read many at once takes hardly
+// longer than one.
+type inodesAhead struct {
+	v      *Volume
+	blocks map[uint64][]byte // by inode, nil if it cannot be read
+}
+
+// has reports whether inode ino has been read, or cannot be.
+func (a *inodesAhead) has(ino uint64) bool {
+	_, ok := a.blocks[ino]
+	return ok
+}
+
+// read reads inodes in place of those there were.
+func (a *inodesAhead) read(ctx context.Context, inos []uint64) {
+	a.blocks = make(map[uint64][]byte, len(inos))
+	var segs []blockio.Segment
+	for _, ino := range inos {
+		if !a.has(ino) && a.v.sb.Contains(ino, 1) {
+			segs = append(segs, blockio.Segment{Off: int64(ino) << a.v.sb.BlockBits, P: make([]byte, a.v.sb.BlockSize())}) //nolint:gosec // inside the volume
+		}
+		a.blocks[ino] = nil
+	}
+	failed := make([]bool, len(segs))
+	if blockio.ReadSegments(ctx, a.v.r, segs, blockio.ReadOptions{Failed: func(i int, _ error) { failed[i] = true }}) != nil {
+		return
+	}
+	for i, s := range segs {
+		if !failed[i] {
+			a.blocks[uint64(s.Off)>>a.v.sb.BlockBits] = s.P //nolint:gosec // not negative
+		}
+	}
+}
+
+// inode returns inode ino. What could not be read is read once more by itself,
+// which tells why.
+func (a *inodesAhead) inode(ctx context.Context, ino uint64) (ocfs2.Dinode, error) {
+	if b := a.blocks[ino]; b != nil {
+		return a.v.inodeIn(b, ino)
+	}
+	return a.v.Inode(ctx, ino)
 }
 
 func join(dir string, name []byte) string {

@@ -61,6 +61,11 @@ func (v *Volume) Inode(ctx context.Context, ino uint64) (ocfs2.Dinode, error) {
 	if err != nil {
 		return ocfs2.Dinode{}, fmt.Errorf("inode %d: %w", ino, err)
 	}
+	return v.inodeIn(b, ino)
+}
+
+// inodeIn returns the inode in b, which was read from block ino.
+func (v *Volume) inodeIn(b []byte, ino uint64) (ocfs2.Dinode, error) {
 	if faults := ocfs2.KindInode.Identity(b, ino, v.sb.Generation); len(faults) > tolerated {
 		return ocfs2.Dinode{}, corrupt(ino, faults)
 	}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"path"
 	"strings"
 	"unicode/utf8"
@@ -84,8 +83,8 @@ func (p *program) list(ctx context.Context, name, top string, o listOptions) err
 	if err != nil {
 		return &o2image.OpError{Op: "find " + escape(top) + " in", Name: name, Err: err}
 	}
-	files := children(ctx, v, start)
-	if o.recursive {
+	files := v.Children(ctx, start)
+	if o.recursive || !start.Inode.IsDir() {
 		files = v.WalkFrom(ctx, start)
 	}
 
@@ -129,31 +128,6 @@ func lookup(ctx context.Context, v *volume.Volume, name string) (volume.File, er
 		d, err = v.Lookup(ctx, name)
 	}
 	return volume.File{Path: name, Inode: d}, err
-}
-
-// children yields the files in a directory, with their names as paths, or else
-// the file itself.
-func children(ctx context.Context, v *volume.Volume, f volume.File) iter.Seq2[volume.File, error] {
-	return func(yield func(volume.File, error) bool) {
-		if !f.Inode.IsDir() {
-			yield(f, nil)
-			return
-		}
-		for e, err := range v.ReadDir(ctx, f.Inode) {
-			child := volume.File{Path: string(e.Name)}
-			switch {
-			case err != nil:
-				child.Path = f.Path
-			case e.Ino == 0 || child.Path == "." || child.Path == "..":
-				continue
-			default:
-				child.Inode, err = v.Inode(ctx, e.Ino)
-			}
-			if !yield(child, err) {
-				return
-			}
-		}
-	}
 }
 
 // listedFile is a file in JSON.
