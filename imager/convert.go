@@ -30,9 +30,10 @@ type ConvertOptions struct {
 }
 
 // Convert writes a packed image as a raw one, or a raw one as a packed one. It
-// changes no block. Where the source is damaged, be it by its hashes or because a part
-// of it cannot be read, what there is is converted: see [Report.Damage]. The source may be compressed. Neither source nor target can
-// be a block device: to make an image of a volume is the work of [Create].
+// changes no block. The source may be compressed. Where the source is damaged, be it
+// by its hashes or because a part of it cannot be read, what there is is converted:
+// see [Report.Damage]. Neither source nor target can be a block device: to make an
+// image of a volume is the work of [Create].
 func Convert(ctx context.Context, source, target string, opts ConvertOptions) (*Report, error) {
 	start := time.Now()
 	src, err := openToCopy(ctx, source, sourceOptions{load: opts.Load, salvage: &blockio.SalvageOptions{}})

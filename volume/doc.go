@@ -19,7 +19,7 @@
 //		fmt.Println(f.Inode.Blkno(), f.Inode.Size(), f.Path)
 //	}
 //
-// The methods that list something (Walk, ReadDir, Extents, Xattrs) yield an
+// The methods that list something (Walk, Children, ReadDir, Extents, Xattrs) yield an
 // error for each part that cannot be read or contradicts the format, and go on
 // with the next if the caller does. [Volume.Metadata] never fails because of
 // damage: it reports findings.
