@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sort"
 	"sync"
@@ -117,7 +118,7 @@ func Open(r io.ReaderAt, size int64) (*Reader, error) {
 	}
 	var err error
 	s.dec, err = zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(0),
+		zstd.WithDecoderConcurrency(runtime.NumCPU()),
 		zstd.WithDecoderMaxMemory(maxFrameSize),
 		zstd.WithDecoderMaxWindow(maxFrameSize))
 	return s, err

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -41,6 +42,7 @@ func NewEncoder(level int) (*Encoder, error) {
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
 		zstd.WithWindowSize(FrameSize),
+		zstd.WithEncoderConcurrency(runtime.NumCPU()), // there can be more of GOMAXPROCS, and each takes memory
 		zstd.WithEncoderCRC(true))
 	if err != nil {
 		return nil, err
