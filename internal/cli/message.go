@@ -85,12 +85,13 @@ func hint(err error) string {
 	return ""
 }
 
-// compressed tells files by their first bytes that have to be decompressed first.
+// compressed tells files by their first bytes that have to be decompressed first: with
+// -dc, since of a file that is cut off -d leaves nothing.
 var compressed = map[string]string{
-	"\x1f\x8b":         "it is compressed: decompress it with gzip -d",
-	"BZh":              "it is compressed: decompress it with bzip2 -d",
-	"\xfd7zXZ\x00":     "it is compressed: decompress it with xz -d",
-	"\x28\xb5\x2f\xfd": "it is compressed without a seek table, or cut off: decompress it with zstd -d",
+	"\x1f\x8b":         "it is compressed: decompress it with gzip -dc",
+	"BZh":              "it is compressed: decompress it with bzip2 -dc",
+	"\xfd7zXZ\x00":     "it is compressed: decompress it with xz -dc",
+	"\x28\xb5\x2f\xfd": "it is compressed without a seek table, or cut off: decompress it with zstd -dc",
 }
 
 // compression says what to do about a file that is compressed, nothing about others.
