@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,8 +34,9 @@ func (p *program) newInfoCommand() *cobra.Command {
 		Long: `info tells the format of image, which may also be a device: the volume that
 it was made of with its features, and, where a packed image of this program
 has them recorded, the blocks that it holds by class, what was taken out of
-them, and what was found wrong with the volume. Of an undo file it tells
-which device it belongs to, and from when it is.
+them, and what was found wrong with the volume. Where the end of an image is
+missing or damaged the rest is told, and the exit status is 1. Of an undo file
+it tells which device it belongs to, and from when it is.
 `,
 		Example: `Whether an image came over whole:
 
@@ -65,6 +67,7 @@ type facts struct {
 	Redaction string             `json:"redaction"`
 	Volume    o2image.VolumeInfo `json:"volume"`
 	Report    *o2image.Report    `json:"report,omitempty"`
+	Damage    string             `json:"damage,omitempty"` // to the image, not to the volume
 }
 
 // zstdFacts is what is known of a compressed file.
@@ -82,7 +85,7 @@ type packedFacts struct {
 	Stored    uint64    `json:"stored"`     // blocks
 	Partial   bool      `json:"partial"`
 	Live      bool      `json:"live"`
-	Hashes    string    `json:"hashes"` // "none", "not verified", "verified", "differ"
+	Hashes    string    `json:"hashes"` // "none", "lost", "not verified", "verified", "differ"
 }
 
 // info prints what the image called name is.
@@ -96,20 +99,25 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 	}
 	defer src.Close()
 	f := facts{File: name, Format: src.Format().String(), Redaction: src.Redaction().String(), Volume: o2image.DescribeVolume(src.Volume().Super())}
+	var damage error
 	if f.Report, err = src.Report(); err != nil {
-		return &o2image.OpError{Op: "read", Name: name, Err: err}
+		damage = &o2image.OpError{Op: "read", Name: name, Err: err}
 	}
 	if z := src.Zstd(); z != nil {
 		f.Zstd = &zstdFacts{Frames: z.Frames(), Content: z.Size()}
 	}
-	var damage error
 	if src.Packed() != nil {
-		if f.Packed, damage, err = describePacked(ctx, src, o.verify); err != nil {
+		var differs error
+		if f.Packed, differs, err = describePacked(ctx, src, o.verify); err != nil {
 			return err
 		}
+		damage = cmp.Or(damage, differs)
 	}
 	if o.verify && (f.Packed == nil || f.Packed.Hashes == "none") {
 		damage = fmt.Errorf("%q carries no hashes to verify it by", name)
+	}
+	if op, ok := errors.AsType[*o2image.OpError](damage); ok {
+		f.Damage = op.Err.Error()
 	}
 	if o.json {
 		err = printJSON(p.stdout, f)
@@ -122,8 +130,8 @@ func (p *program) info(ctx context.Context, name string, o infoOptions) error {
 	return damage
 }
 
-// describePacked returns the facts about a packed image, and what is damaged if
-// it is to be verified.
+// describePacked returns the facts about a packed image, and what is damaged as far
+// as that shows: all of it if the image is to be verified.
 func describePacked(ctx context.Context, src *o2image.Source, verify bool) (f *packedFacts, damage, err error) {
 	name, r := src.Name(), src.Packed()
 	header := r.Header()
@@ -138,7 +146,8 @@ func describePacked(ctx context.Context, src *o2image.Source, verify bool) (f *p
 	trailer, err := r.Trailer()
 	switch {
 	case err != nil:
-		return nil, nil, &o2image.OpError{Op: "read", Name: name, Err: err}
+		f.Hashes = "lost"
+		return f, &o2image.OpError{Op: "read", Name: name, Err: err}, ctx.Err()
 	case trailer == nil:
 		return f, nil, nil
 	}
