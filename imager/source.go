@@ -82,13 +82,14 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 		s.salvager.SetBlockSize(s.dev.SectorSize())
 		s.in.through = pace(s.salvager)
 	}
-	if err := s.probeImage(plain); err != nil {
+	imageErr := s.probeImage(plain)
+	r, size := s.contents()
+	if imageErr != nil {
 		// A volume may be there although its first bytes cannot be read.
-		if _, readErr := s.in.ReadAt(make([]byte, 1), 0); readErr == nil || errors.Is(readErr, io.EOF) {
-			return err
+		if _, readErr := r.ReadAt(make([]byte, 1), 0); readErr == nil || errors.Is(readErr, io.EOF) {
+			return imageErr
 		}
 	}
-	r, size := s.contents()
 	if s.packed != nil {
 		r, size = s.packed, s.packed.Size()
 	}
@@ -129,6 +130,9 @@ func (s *Source) probe(ctx context.Context, opts sourceOptions) error {
 	if err != nil {
 		if errors.Is(undoErr, undo.ErrDamaged) {
 			return ErrUndoFile
+		}
+		if s.zstd != nil && imageErr != nil {
+			return imageErr // which says more than that there is no volume
 		}
 		return err
 	}
