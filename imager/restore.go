@@ -69,10 +69,10 @@ const verifiers = 4
 // leaves everything else there as it is. A device that does not exist is
 // created as a sparse file, a file that is too short is extended.
 //
-// The image is verified before the device is opened, and the superblocks come
-// last: until then nothing mounts the device, and a second Restore completes
-// what the first left. What is overwritten is saved in an undo file before, if
-// one is wanted.
+// The image is verified, or read whole if it has no hashes, before the device is
+// opened, and the superblocks come last: until then nothing mounts the device, and
+// a second Restore completes what the first left. What is overwritten is saved in an
+// undo file before, if one is wanted.
 //
 // If the image is an undo file, Restore brings back what is saved in it.
 //
@@ -99,7 +99,7 @@ func Restore(ctx context.Context, device, imageFile string, opts RestoreOptions)
 		return nil, err
 	}
 	if err := r.readImage(ctx); err != nil {
-		return nil, &OpError{"read", imageFile, err}
+		return nil, during("read", imageFile, err)
 	}
 	target, err := r.openTarget(ctx)
 	if err != nil {
@@ -196,9 +196,11 @@ func (r *restoring) readImage(ctx context.Context) error {
 		r.stored = meta.Blocks.Count() << vol.Super().BlockBits
 		r.redacted = inline // a raw image does not say
 		if inline && r.report.mayBeDirty() {
-			r.dirty, err = r.journalRedacted(ctx, meta)
+			if r.dirty, err = r.journalRedacted(ctx, meta); err != nil {
+				return err
+			}
 		}
-		return err
+		return r.tryAll(ctx)
 	}
 	r.report.Volume = DescribeVolume(vol.Super())
 	r.report.describeSlots(ctx, vol)
@@ -224,7 +226,32 @@ func (r *restoring) readImage(ctx context.Context) error {
 		r.redacted = inline && record.Redaction != image.RedactionExact
 		r.dirty = r.redacted && r.report.mayBeDirty()
 	}
+	if trailer == nil {
+		return r.tryAll(ctx)
+	}
 	return nil
+}
+
+// tryAll reads all blocks of an image that has no hashes: found out in the middle of
+// the restore, one that cannot be read would leave a device that nothing completes.
+func (r *restoring) tryAll(ctx context.Context) error {
+	_, err := r.copier().run(ctx, raw.NewLayout(r.src.super().Geometry, r.runs), nowhere{})
+	return err
+}
+
+// nowhere is a sink that drops everything.
+type nowhere struct{}
+
+func (nowhere) write(*filled) error { return nil }
+
+// copier returns a copier of the image that ends with the first block that cannot
+// be read.
+func (r *restoring) copier() *copier {
+	c := &copier{src: r.src, name: r.src.name, blockSize: r.src.super().BlockSize(), strict: true, total: r.stored}
+	if r.src.packed != nil {
+		c.gap = noGap
+	}
+	return c
 }
 
 // journalRedacted reports whether a journal holds an inode whose contents have
@@ -337,9 +364,9 @@ func (r *restoring) write(ctx context.Context, target device, held *holdback) er
 	if err := held.erase(target); err != nil {
 		return err
 	}
-	c := &copier{src: r.src, name: r.src.name, blockSize: sb.BlockSize(), strict: true, total: r.stored, progress: r.opts.Progress}
+	c := r.copier()
+	c.progress = r.opts.Progress
 	if r.src.packed != nil {
-		c.gap = noGap
 		var err error
 		if c.absent, err = r.src.absent(); err != nil {
 			return err
