@@ -26,7 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,8 +52,8 @@ type program struct {
 	stdout *os.File
 	stderr *os.File
 
-	finishes atomic.Bool // the run completes a file when a signal has stopped it
-	helpErr  error       // that --help could not be printed, which cobra does not pass on
+	completes sync.Mutex // held while a file is made that is completed when a signal has come
+	helpErr   error      // that --help could not be printed, which cobra does not pass on
 }
 
 // Main runs the program with the arguments, files and signals of this process
@@ -94,12 +94,13 @@ func dieOfPipe() {
 	_, _ = os.Stdout.Write([]byte{0})
 }
 
-// patience is how long a run that a signal has ended may take to clean up, unless
-// it completes a file.
+// patience is how long a run that a signal has ended may take to clean up, when the
+// file is complete that it completes.
 const patience = 5 * time.Second
 
 // run executes the arguments. It does not wait for ever for a run that a signal
-// has ended: one that writes to a pipe that nobody reads cannot be stopped.
+// has ended: one that writes to a pipe that nobody reads cannot be stopped, be it with
+// an image or with a report.
 func (p *program) run(ctx context.Context, args []string) error {
 	result := make(chan error, 1)
 	go func() { result <- p.execute(ctx, args) }()
@@ -108,10 +109,13 @@ func (p *program) run(ctx context.Context, args []string) error {
 		return err
 	case <-ctx.Done():
 	}
-	var late <-chan time.Time
-	if !p.finishes.Load() {
-		late = time.After(patience)
-	}
+	late := make(chan struct{})
+	go func() {
+		p.completes.Lock()   // until it is complete
+		p.completes.Unlock() //nolint:staticcheck // it only waits
+		time.Sleep(patience)
+		close(late)
+	}()
 	select {
 	case err := <-result:
 		return err

@@ -42,7 +42,6 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 	}
 	opts := o.creation()
 	opts.Time, opts.Stop = at, ctx.Done()
-	p.finishes.Store(p.isFile(image))
 	m := p.watch(o.progress)
 	opts.Progress = m.update()
 	var asked error
@@ -55,7 +54,7 @@ func (p *program) create(ctx context.Context, device, image string, o rootOption
 			return yes
 		}
 	}
-	report, err := p.copyTo(context.WithoutCancel(ctx), device, image, opts) // a signal stops the reading only
+	report, err := p.complete(ctx, device, image, opts)
 	m.stop()
 	if errors.Is(err, o2image.ErrRefused) {
 		if asked == nil {
@@ -108,6 +107,15 @@ func (o *rootOptions) creation() o2image.CreateOptions {
 		Map:         o.reading.mapFile,
 		From:        o.reading.from,
 	}
+}
+
+// complete makes the image of device. A signal stops the reading only.
+func (p *program) complete(ctx context.Context, device, image string, opts o2image.CreateOptions) (*o2image.Report, error) {
+	if p.isFile(image) {
+		p.completes.Lock()
+		defer p.completes.Unlock()
+	}
+	return p.copyTo(context.WithoutCancel(ctx), device, image, opts)
 }
 
 // copyTo makes the image of device, as a file or on standard output.
