@@ -57,7 +57,7 @@ func (w *walk) contestedIn(blkno, n uint64) (first uint64, ok bool) {
 func (w *walk) claimants(ctx context.Context) {
 	waiting := 0
 	for ino := range w.inodes.all() {
-		w.addLeaf(leaf{blkno: ino, blocks: 1, unit: 1, o: origin{class: ClassInode, ino: ino}, check: func(ino uint64, b []byte, o origin) {
+		w.addLeaf(leaf{blkno: ino, blocks: 1, unit: 1, again: true, o: origin{class: ClassInode, ino: ino}, check: func(ino uint64, b []byte, o origin) {
 			if len(ocfs2.KindInode.Identity(b, ino, w.v.sb.Generation)) <= tolerated {
 				w.claims(ctx, ocfs2.AsDinode(b), o)
 			}

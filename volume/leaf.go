@@ -26,6 +26,7 @@ type leaf struct {
 	used   func(first []byte) uint64              // units in use, by the first one; nil: all
 	sort   func(b []byte, used bool) Class        // the class of each unit, used or not, which is to be added to the set; nil: all are in it
 	of     uint64                                 // blocks of the whole run, if this is its first part
+	again  bool                                   // it was read before, and if it could not be that was said
 }
 
 // maxLeaves is how many leaves are read together.
@@ -111,7 +112,7 @@ func (w *walk) checkLeaf(ctx context.Context, l leaf, p []byte, failed bool) {
 		b, blkno := p[n*bs:][:l.unit*bs], l.blkno+n
 		if failed {
 			if err := w.v.readBlocks(ctx, b, blkno); err != nil {
-				if n < used && ctx.Err() == nil {
+				if n < used && !l.again && ctx.Err() == nil {
 					w.failed(l.o, blkno, err, "the block")
 				}
 				if l.sort != nil {
