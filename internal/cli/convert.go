@@ -29,6 +29,8 @@ written with -I. The source may be compressed, and the target is with --zstd.
 Of a packed image the hashes are compared. If the source was damaged on the
 way, or its end is missing, what there is is converted, and the exit status is
 3: blocks that cannot be read hold the text O2IMAGE-NOTREAD, again and again.
+Of a packed image no more than the trailer may be missing: without the bitmap
+nothing tells the places of the blocks.
 `,
 		Example: `The raw form of a packed image:
 
