@@ -21,7 +21,7 @@ import (
 // operations are all that can be done to a volume, by name.
 var operations = map[string]func(*guest, params){
 	"tree": opTree, "inline": opInline, "bigdir": opBigdir, "deep": opDeep, "sparse": opSparse, "prealloc": opPrealloc,
-	"xattr": opXattr, "acl": opAcl, "selinux": opSelinux, "reflink": opReflink, "owners": opOwners, "age": opAge,
+	"xattr": opXattr, "acl": opAcl, "selinux": opSelinux, "reflink": opReflink, "churn": opChurn, "owners": opOwners, "age": opAge,
 	"shred": opShred, "inodes": opInodes, "slowlinks": opSlowlinks, "orphans": opOrphans, "sync": opSync, "storm": opStorm,
 }
 
@@ -283,6 +283,55 @@ func opReflink(g *guest, p params) {
 		check(rawsys.Reflink(dir.Fd(), src, to), "reflink %s", to)
 		for i := 0; i < p.get("cow", 10); i++ {
 			check(g.put(to, int64(2*g.rnd(n))*int64(g.cs), 300), "cow")
+		}
+	}
+}
+
+// opChurn: n random operations on files that share their clusters: copies, copies of
+// copies, writes, cuts, preallocation, holes, large attributes, deletions.
+func opChurn(g *guest, p params) {
+	const files, blocks = 60, 100
+	d := g.mkdir("churn")
+	dir, err := os.Open(d)
+	check(err, "open")
+	defer dir.Close()
+	at := func() int64 { return int64(g.rnd(blocks))*int64(g.cs) + int64(g.rnd(g.cs)) }
+	var live []string
+	for i := range 4 {
+		f := filepath.Join(d, fmt.Sprintf("base%d", i))
+		for j := range blocks / 2 {
+			check(g.put(f, int64(2*j)*int64(g.cs), 3000), "write")
+		}
+		check(g.xattr(f, "user.shared", 9000), "xattr")
+		live = append(live, f)
+	}
+	for i := range p.get("n", 2000) {
+		k := g.rnd(len(live))
+		f := live[k]
+		switch c := g.rnd(12); {
+		case c < 3 && len(live) < files:
+			to := filepath.Join(d, fmt.Sprintf("copy%d", i))
+			check(rawsys.Reflink(dir.Fd(), f, to), "reflink %s", to)
+			live = append(live, to)
+		case c < 7:
+			check(g.put(f, at(), 1+g.rnd(5*g.cs)), "write")
+		case c == 7:
+			check(os.Truncate(f, at()), "truncate")
+		case c == 8:
+			check(g.xattr(f, "user.shared", 5000+g.rnd(9000)), "xattr")
+		case c == 9 && len(live) > 4:
+			g.drop(f)
+			live[k] = live[len(live)-1]
+			live = live[:len(live)-1]
+		default:
+			mode := uint32(g.rnd(2)) * (unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
+			fd, err := os.OpenFile(f, os.O_RDWR, 0)
+			check(err, "open")
+			check(unix.Fallocate(int(fd.Fd()), mode, at(), int64(1+g.rnd(20*g.cs))), "fallocate")
+			fd.Close()
+		}
+		if i%200 == 0 {
+			unix.Sync()
 		}
 	}
 }
