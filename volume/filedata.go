@@ -194,7 +194,15 @@ func (w *walk) holdsData(t tree, o origin) {
 		return
 	}
 	for i := range t.list.Len() {
-		w.data.add(w.v.sb, t.list.LeafRec(i))
+		w.holdsExtent(t.list.LeafRec(i), o)
+	}
+}
+
+// holdsExtent remembers the clusters of an extent with file data.
+func (w *walk) holdsExtent(rec ocfs2.ExtentRec, o origin) {
+	w.data.add(w.v.sb, rec)
+	if rec.Flags&ocfs2.ExtRefcounted != 0 {
+		w.sharing.extent(o.tree, rec.Blkno/w.v.sb.BlocksPerCluster(), uint64(rec.Clusters))
 	}
 }
 

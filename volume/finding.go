@@ -102,6 +102,7 @@ type origin struct {
 	class Class    // of the block or of what it leads to
 	ino   uint64   // the inode whose structure led there, 0 if none
 	path  []uint64 // the blocks between
+	tree  uint64   // the root of the inode's refcount tree, 0 if it has none
 }
 
 // via returns the origin of what block blkno leads to.

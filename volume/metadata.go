@@ -86,6 +86,9 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 	w.start(ctx)
 	w.run(ctx)
 	w.recover(ctx, opts)
+	if !w.findings.any() && int(w.cleanJournals.Load()) >= v.sb.MaxSlots {
+		w.compareShares()
+	}
 	w.doubt()
 	if err := ctx.Err(); err != nil && !errors.Is(context.Cause(ctx), blockio.ErrStopped) {
 		return nil, err

@@ -41,6 +41,7 @@ type walk struct {
 	searched   marks             // clusters that trees may have, by number
 	disputed   marks             // clusters and roots that more than one has, by block
 	data       fileData          // clusters that hold file data
+	sharing    sharing           // what refcount trees count
 	unmarked   clusterSet        // clusters of journals and other system files
 	doubled    []clusterRun      // clusters that more than one has: disputed, and those of data
 
@@ -199,6 +200,10 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 		d = w.corrected(ctx, d, ino, name, s, o)
 	}
 	o = o.via(ino)
+	if d.DynFeatures().Has(ocfs2.DynHasRefcount) {
+		o.tree = d.RefcountLoc()
+		w.sharing.file(o.tree)
+	}
 	switch {
 	case d.IsDir():
 		w.directories.are.add(ino)
@@ -251,8 +256,8 @@ func (w *walk) inode(ctx context.Context, ino uint64, b []byte, s soundness, o o
 	if loc := d.XattrLoc(); loc != 0 {
 		w.queue.near(func(ctx context.Context) { w.xattrs(ctx, loc, o) })
 	}
-	if loc := d.RefcountLoc(); d.DynFeatures().Has(ocfs2.DynHasRefcount) {
-		w.queue.near(func(ctx context.Context) { w.refcounts(ctx, loc, o) })
+	if d.DynFeatures().Has(ocfs2.DynHasRefcount) {
+		w.queue.near(func(ctx context.Context) { w.refcounts(ctx, o.tree, o) })
 	}
 }
 
@@ -268,7 +273,7 @@ func (w *walk) nodes(ctx context.Context, t tree, o origin) {
 		case rec.node:
 			w.set.Add(rec.Blkno, 1, uint8(ClassExtent))
 		case !rec.doubt:
-			w.data.add(w.v.sb, rec.ExtentRec)
+			w.holdsExtent(rec.ExtentRec, o)
 		}
 	}
 }
@@ -300,6 +305,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 	w.verify(ocfs2.KindRefcountBlock, loc, b, o)
 	root := ocfs2.AsRefcountBlock(b)
 	w.faults(o, loc, root.Faults(loc, w.v.sb, 0))
+	w.sharing.block(loc, root)
 	if !root.IsTree() {
 		return
 	}
@@ -317,6 +323,7 @@ func (w *walk) refcounts(ctx context.Context, loc uint64, o origin) {
 					if cpos := ocfs2.AsRefcountBlock(b).Cpos(); cpos != rec.Cpos {
 						w.note(o, rec.list, Damaged, fmt.Sprintf("rf_cpos of refcount block %d: got %d, want %d", blkno, cpos, rec.Cpos), "")
 					}
+					w.sharing.block(loc, ocfs2.AsRefcountBlock(b))
 					w.verify(ocfs2.KindRefcountBlock, blkno, b, o)
 					w.faults(o, blkno, ocfs2.AsRefcountBlock(b).Faults(blkno, w.v.sb, loc))
 				}})

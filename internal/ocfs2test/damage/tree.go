@@ -596,6 +596,9 @@ func (m *Map) refcountBlock(n, by uint64, b []byte) {
 		m.allocated(fs, n, "rf_")
 		owed(fs, "rf_flags", always)
 		owed(fs, "rf_clusters", always)
+		if b[0x34] != 1 {
+			owed(fs, "rf_count", always)
+		}
 		if b[0x34] == 2 {
 			owed(fs, "rf_last_eb_blk", always)
 			return append(fs, m.listFields(n, "rf_list", 0x80, b, treeKind{refcount: true})...)
@@ -607,7 +610,13 @@ func (m *Map) refcountBlock(n, by uint64, b []byte) {
 		for _, i := range some(int(le.Uint16(b[0x82:]))) {
 			r := rows(n, "ocfs2_refcount_rec", 0x90+16*i, refcountRecRows)
 			start := le.Uint64(b[0x90+16*i:])
-			owed(r, "r_clusters", func(v uint64) bool { return start+v > m.Blocks/m.bpc || v == 0 })
+			if b[0x34] == 0 { // of a leaf the root would be named
+				owed(r, "r_refcount", always)
+				owed(r, "r_cpos", always)
+				owed(r, "r_clusters", always)
+			} else {
+				owed(r, "r_clusters", func(v uint64) bool { return start+v > m.Blocks/m.bpc || v == 0 })
+			}
 			fs = append(fs, r...)
 		}
 		return fs
