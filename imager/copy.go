@@ -37,6 +37,11 @@ const noGap = -1
 // waiting to be written.
 const inFlight = 16
 
+// newBuffers returns a pool for the pieces under way. They do for a walk as well.
+func newBuffers() *blockio.Pool { return blockio.NewPool(image.PieceSize, inFlight) }
+
+const _ = uint(image.PieceSize - volume.BufferSize)
+
 // sink takes the pieces of an output. It must not keep them.
 type sink interface {
 	write(f *filled) error
@@ -68,6 +73,7 @@ type copier struct {
 	holes     *blockio.Device   // tells where the source has holes, nil if it cannot
 	ordered   bool              // the sink takes pieces in the order of the file only
 	hash      bool              // return the hashes of the pieces, as a packed image has them
+	buffers   *blockio.Pool     // lends the bytes of pieces; nil: a pool of its own
 	encoder   *seekable.Encoder // compresses the pieces, nil if it is not to be done
 	absent    []image.Run       // ascending: blocks that the source, an image, does not really have
 	texts     bool              // blocks of the source that are the text notRead count as not read
@@ -85,8 +91,11 @@ type copier struct {
 // run copies what layout says to out. It returns the hashes of the pieces in
 // order, if they are wanted.
 func (c *copier) run(ctx context.Context, layout image.Layout, out sink) ([][sha256.Size]byte, error) {
-	r := &run{copier: c, layout: layout, out: out, pool: blockio.NewPool(image.PieceSize, inFlight), started: make(chan *filled, inFlight)}
-	defer r.pool.Close()
+	r := &run{copier: c, layout: layout, out: out, pool: c.buffers, started: make(chan *filled, inFlight)}
+	if r.pool == nil {
+		r.pool = newBuffers()
+		defer r.pool.Close()
+	}
 	if c.hash {
 		r.hashes = make([][sha256.Size]byte, (layout.Size()+image.PieceSize-1)/image.PieceSize)
 	}

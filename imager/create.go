@@ -127,7 +127,9 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	src.yield(reading, opts.Load)
 	vol := src.vol
 	beats, beatErr := newWatch(ctx, src)
-	meta, err := vol.Metadata(reading, opts.scan(src))
+	buffers := newBuffers() // for the walk, and then for the copy
+	defer buffers.Close()
+	meta, err := vol.Metadata(reading, opts.scan(src, buffers))
 	if err != nil {
 		return nil, &OpError{"scan", device, err}
 	}
@@ -139,7 +141,7 @@ func capture(ctx context.Context, device string, opts CreateOptions, dest destin
 	report.describe(ctx, vol, meta)
 	report.describeMount(device)
 
-	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize(), progress: opts.Progress}
+	c := &copier{src: vol, name: device, holes: src.holes(), blockSize: vol.Super().BlockSize(), buffers: buffers, progress: opts.Progress}
 	redaction := image.RedactionExact
 	if !opts.Exact {
 		redaction = image.RedactionDefault
@@ -179,11 +181,12 @@ func (o CreateOptions) openVolume(ctx context.Context, device string, from *earl
 	return src, nil
 }
 
-// scan says how src is walked.
-func (o CreateOptions) scan(src *Source) volume.Options {
+// scan says how src is walked, with the given buffers.
+func (o CreateOptions) scan(src *Source, buffers *blockio.Pool) volume.Options {
 	scan := volume.Options{
 		Sweep:    o.Sweep,
 		Skip:     o.Skip,
+		Buffers:  buffers,
 		Progress: ofScan(o.Progress, src.super().BlockBits),
 	}
 	if holes := src.holes(); holes != nil {

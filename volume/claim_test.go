@@ -20,7 +20,7 @@ func TestClaimantsSayOnce(t *testing.T) {
 	w := &walk{
 		v:     &Volume{r: bytes.NewReader(nil), sb: sb}, // no block is there
 		set:   blockset.NewBuilder(),
-		bufs:  blockio.NewPool(pieceSize, 1),
+		bufs:  blockio.NewPool(BufferSize, 1),
 		queue: newQueue(),
 	}
 	defer w.bufs.Close()

@@ -324,7 +324,7 @@ func (r groupRun) allocated(i int) bool { return r.gd.Bit(r.bit + i) }
 
 // blockRun queues the blocks of a run, in pieces, to be looked at.
 func (w *walk) blockRun(r groupRun) {
-	step := pieceSize >> w.v.sb.BlockBits
+	step := BufferSize >> w.v.sb.BlockBits
 	for done := 0; done < r.n; done += step {
 		part := r
 		part.bit, part.start, part.n = r.bit+done, r.start+uint64(done), min(step, r.n-done)

@@ -34,7 +34,7 @@ const maxLeaves = 256
 
 // addLeaf has a leaf read and checked, together with others.
 func (w *walk) addLeaf(l leaf) {
-	piece := uint64(pieceSize >> w.v.sb.BlockBits)
+	piece := uint64(BufferSize >> w.v.sb.BlockBits)
 	l.of = l.blocks
 	for l.blocks > 0 {
 		part := l

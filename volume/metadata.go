@@ -54,6 +54,10 @@ type Options struct {
 
 	Skip Skip
 
+	// Buffers, if not nil, lends what blocks are read into, of [BufferSize] bytes or
+	// more each. It is not closed.
+	Buffers *blockio.Pool
+
 	// Progress, if not nil, is told how many blocks of how many have been read,
 	// as far as that is known: both grow. It is called from many goroutines at
 	// once, and often.
@@ -70,10 +74,15 @@ type Options struct {
 // does not stop it; the error is that of ctx. If the cause of that is
 // [blockio.ErrStopped] there is none, and the set is what was found before.
 func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) {
+	bufs := opts.Buffers
+	if bufs == nil {
+		bufs = blockio.NewPool(BufferSize, walkers/2)
+		defer bufs.Close()
+	}
 	w := &walk{
 		v:          v,
 		set:        blockset.NewBuilder(),
-		bufs:       blockio.NewPool(pieceSize, walkers/2),
+		bufs:       bufs,
 		queue:      newQueue(),
 		allocators: make(map[uint64]*allocator),
 		deferred:   make(map[uint64]func(context.Context)),
@@ -82,7 +91,6 @@ func (v *Volume) Metadata(ctx context.Context, opts Options) (*Metadata, error) 
 	}
 	w.directories.mode, w.directories.file = ocfs2.ModeDir, ocfs2.FileDir
 	w.symlinks.mode, w.symlinks.file = ocfs2.ModeSymlink, ocfs2.FileSymlink
-	defer w.bufs.Close()
 	w.start(ctx)
 	w.run(ctx)
 	w.recover(ctx, opts)

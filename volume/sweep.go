@@ -17,7 +17,7 @@ const sweepBatch = 1024
 
 // sweep reads all blocks that nothing claims.
 func (w *walk) sweep(ctx context.Context, opts Options) {
-	step, waiting := uint64(pieceSize>>w.v.sb.BlockBits), 0
+	step, waiting := uint64(BufferSize>>w.v.sb.BlockBits), 0
 	look := func(start, end uint64) {
 		for start < end && ctx.Err() == nil {
 			start = w.skipHole(start, opts)

@@ -33,7 +33,7 @@ type Run struct{ Start, Len uint64 }
 
 const (
 	// sampleGroups is how many group descriptors of suballocators are read to
-	// choose from, and samplePieces how many pieces of pieceSize bytes are
+	// choose from, and samplePieces how many pieces of BufferSize bytes are
 	// chosen for each class.
 	sampleGroups = 512
 	samplePieces = 32
@@ -280,7 +280,7 @@ func (t *totaller) clusters(class Class, list ocfs2.ExtentList, used uint64) {
 	if list.Depth() > 0 || len(t.Samples[class]) >= samplePieces {
 		return
 	}
-	piece := uint64(pieceSize) >> t.v.sb.BlockBits
+	piece := uint64(BufferSize) >> t.v.sb.BlockBits
 	for i := range spread(list.Len(), samplePieces/4) {
 		rec := list.Rec(i)
 		bpc := t.v.sb.BlocksPerCluster()
@@ -317,7 +317,7 @@ func (t *totaller) pieces(ctx context.Context, allocators []ocfs2.Dinode) ([]pie
 	if err != nil {
 		return nil, err
 	}
-	step := pieceSize >> t.v.sb.BlockBits
+	step := BufferSize >> t.v.sb.BlockBits
 	var all []piece
 	for _, gd := range groups {
 		bit := 0

@@ -19,8 +19,9 @@ const (
 	// walkers is how many tasks of the walk are under way at once. Most of
 	// them wait for the device.
 	walkers = 32
-	// pieceSize is how much of an inode group is read at once, in bytes.
-	pieceSize = 1 << 20
+	// BufferSize is how much of an inode group is read at once, in bytes, and how
+	// large the buffers of a walk are at least.
+	BufferSize = 1 << 20
 )
 
 // walk collects the metadata set. Its methods run in many tasks at once.
