@@ -108,7 +108,7 @@ func (w *walk) entry(ctx context.Context, ino uint64, o origin) {
 		w.set.Add(ino, 1, uint8(ClassInode))
 	}
 	b, s := w.block(ctx, ocfs2.KindInode, ino, o, "what the inode leads to")
-	if !w.inodes.add(ino) || s == lost {
+	if !w.v.sb.Contains(ino, 1) || !w.inodes.add(ino) || s == lost {
 		return
 	}
 	w.belongs(ocfs2.KindInode, b, ino)
