@@ -111,8 +111,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 	}
 	late := make(chan struct{})
 	go func() {
-		p.completes.Lock()   // until it is complete
-		p.completes.Unlock() //nolint:staticcheck // it only waits
+		p.completes.Lock() // until it is complete
+		//lint:ignore SA2001 it only waits
+		p.completes.Unlock()
 		time.Sleep(patience)
 		close(late)
 	}()
