@@ -202,7 +202,7 @@ func (w *walk) holdsData(t tree, o origin) {
 func (w *walk) holdsExtent(rec ocfs2.ExtentRec, o origin) {
 	w.data.add(w.v.sb, rec)
 	if rec.Flags&ocfs2.ExtRefcounted != 0 {
-		w.sharing.extent(o.tree, rec.Blkno/w.v.sb.BlocksPerCluster(), uint64(rec.Clusters))
+		w.sharing.extent(o.ino, o.tree, rec.Blkno/w.v.sb.BlocksPerCluster(), uint64(rec.Clusters))
 	}
 }
 

@@ -318,14 +318,14 @@ type ownedGroup struct {
 	ok            bool // the group is one
 }
 
-// ownedGroups enters groups that no chain led to. All are read before one is
+// ownedGroups enters groups that no chain led to, in ascending order. All are read before one is
 // entered: what lies in one can be the allocator of another.
 func (w *walk) ownedGroups(ctx context.Context, blknos []uint64) {
 	groups := make([]ownedGroup, len(blknos))
-	for i, blkno := range blknos {
-		w.queue.near(func(ctx context.Context) { groups[i] = w.readOwned(ctx, blkno) })
-	}
-	w.run(ctx)
+	w.each(ctx, blknos, func(ctx context.Context, blkno uint64) {
+		i, _ := slices.BinarySearch(blknos, blkno)
+		groups[i] = w.readOwned(ctx, blkno)
+	})
 	for _, g := range groups {
 		if g.ok {
 			w.enterOwned(g)

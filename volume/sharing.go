@@ -4,6 +4,7 @@
 package volume
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,6 +26,7 @@ type sharing struct {
 }
 
 type sharedTree struct {
+	first           uint64     // the lowest inode with an extent
 	root            uint32     // files, by rf_count of the root
 	files           uint32     // files found
 	counts, counted clusterSum // what the records say, and what extents have
@@ -65,9 +67,13 @@ func (s *sharing) with(root uint64, do func(t *sharedTree)) {
 // file adds a file that has the tree.
 func (s *sharing) file(root uint64) { s.with(root, func(t *sharedTree) { t.files++ }) }
 
-// extent adds n clusters of an extent, from number first on.
-func (s *sharing) extent(root, first, n uint64) {
-	s.with(root, func(t *sharedTree) { t.counted.add(first, n, 1) })
+// extent adds n clusters of an extent of inode ino, from number first on. root is 0 if
+// the inode has no tree.
+func (s *sharing) extent(ino, root, first, n uint64) {
+	s.with(root, func(t *sharedTree) {
+		t.first = min(cmp.Or(t.first, ino), ino)
+		t.counted.add(first, n, 1)
+	})
 }
 
 // block adds what a block of the tree says.
@@ -88,6 +94,11 @@ func (s *sharing) block(root uint64, b ocfs2.RefcountBlock) {
 func (w *walk) compareShares() {
 	for _, root := range slices.Sorted(maps.Keys(w.sharing.trees)) {
 		t, o := w.sharing.trees[root], origin{class: ClassExtent}
+		if root == 0 {
+			o.ino = t.first
+			w.note(o, t.first, Damaged, "extents are shared with other files, but the inode has no refcount tree", "")
+			continue
+		}
 		if t.root != t.files {
 			w.note(o, root, Damaged, fmt.Sprintf("rf_count: got %d, want %d, the files that have the tree", t.root, t.files), "")
 		}
